@@ -1,0 +1,5 @@
+"""`python -m cellclf`."""
+
+from cellclf.cli import main
+
+main()

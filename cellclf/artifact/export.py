@@ -1,0 +1,202 @@
+"""A finished run → one .onnx file that carries its card; compared with the trained network on real images before it is written."""
+
+import datetime
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellclf.artifact.convert import to_onnx
+from cellclf.artifact.golden import GOLDEN_SEEDS, golden_image
+from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
+from cellclf.artifact.verify import verify
+from cellclf.backbones import BACKBONES
+from cellclf.card import CARD_KEY, DIGEST_KEY, Card, Estimate, GoldenCase, Parity, graph_digest
+from cellclf.data.decoding import RESIZE_METHOD, Pixels
+from cellclf.data.manifest import Entry, Split
+from cellclf.data.prepare import Prepared, reopen
+from cellclf.environment import installed_versions, usable_cores
+from cellclf.errors import ParityError, RunError
+from cellclf.evaluation.metrics import SplitMetrics, measure
+from cellclf.runtime.session import Session, open_session
+from cellclf.storage import new_file
+from cellclf.training.framework import require_keras
+from cellclf.training.network import build_network
+from cellclf.training.run import Run
+
+__all__ = ["Exported", "export"]
+
+_COMPARED_IMAGES = 256
+_CALIBRATION_IMAGES = 256
+_BATCH = 32
+
+OnStage = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The written file, its card, and its size in bytes."""
+
+    path: Path
+    card: Card
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A run opened for export: its Keras network, its images, and whoever watches."""
+
+    run: Run
+    network: Any
+    prepared: Prepared
+    on_stage: OnStage
+
+    def images(self, entries: tuple[Entry, ...]) -> Pixels:
+        """Pixels [n, H, W, 3] of these entries."""
+        return np.asarray(self.prepared.pixels.pixels[self.prepared.pixels.rows(entry.sha256 for entry in entries)])
+
+
+def export(run: Run, target: Path, *, precision: str = "fp32", on_stage: OnStage | None = None) -> Exported:
+    """Export a finished run to `target`; raises ParityError, and leaves no file, where the numbers moved more than the precision may.
+
+    int8 is calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very file.
+    """
+    row = PRECISIONS.find(precision)
+    if not run.finished:
+        raise RunError(f"run {run.name} has not finished; continue it with: cellclf train --resume {run.name}")
+    source = _open(run, on_stage or (lambda _name, _done, _total: None))
+    source.on_stage("converting", 0, 1)
+    calibration = source.images(_drawn(source.prepared.manifest.split("train"), _CALIBRATION_IMAGES)) if row.calibrated else source.images(())
+    model = row.convert(to_onnx(source.network), calibration)
+    source.on_stage("converting", 1, 1)
+    content = model.SerializeToString()
+    session = open_session(content, device="cpu", threads=usable_cores())
+    parity = _parity(source, session, row)
+    card = _card(source, session, row, parity, digest=graph_digest(content), calibration=len(calibration) or None)
+    with new_file(target) as temporary:
+        temporary.write_bytes(_with_card(model, card))
+        verify(temporary, device="cpu")
+    return Exported(target, card, target.stat().st_size)
+
+
+def _open(run: Run, on_stage: OnStage) -> _Source:
+    setup = run.setup()
+    keras = require_keras("tensorflow")
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy("float32")
+    prepared = reopen(run.manifest(), setup.data, image_size_px=setup.recipe.image_size_px, on_progress=on_stage)
+    network = build_network(setup.recipe, classes=len(setup.data.labels), weights=None, steps_per_epoch=1).whole
+    try:
+        network.load_weights(run.weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{run.weights} does not fit the run's recipe: {str(error).splitlines()[0]}") from error
+    return _Source(run, network, prepared, on_stage)
+
+
+def _drawn(entries: tuple[Entry, ...], count: int) -> tuple[Entry, ...]:
+    """At most `count` entries, drawn by content, so that every label comes in its share."""
+    return tuple(sorted(entries, key=lambda entry: hashlib.sha256(entry.sha256.encode()).digest())[:count])
+
+
+def _run_session(session: Session, images: Pixels) -> npt.NDArray[np.float32]:
+    return np.concatenate([session.run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)])
+
+
+def _parity(source: _Source, session: Session, row: PrecisionRow) -> Parity:
+    images = source.images(_drawn(source.prepared.manifest.split("validation"), _COMPARED_IMAGES))
+    expected = np.concatenate([np.asarray(source.network.predict_on_batch(images[at : at + _BATCH])) for at in range(0, len(images), _BATCH)])
+    found = _run_session(session, images)
+    difference = np.abs(found - expected)
+    best = np.sort(expected, axis=1)
+    clear = best[:, -1] - best[:, -2] > row.tolerance.close_call
+    flipped = found.argmax(axis=1) != expected.argmax(axis=1)
+    parity = Parity(
+        images=len(images),
+        split="validation",
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        flipped=int(flipped.sum()),
+    )
+    allowed = row.tolerance
+    clear_flips = float((flipped & clear).mean())
+    if parity.max_difference > allowed.max_difference or parity.mean_difference > allowed.mean_difference or clear_flips > allowed.flipped:
+        raise ParityError(
+            f"the {row.name} file does not give the trained network's numbers on {parity.images} validation images: probabilities differ by up to "
+            f"{parity.max_difference:.2g} (allowed {allowed.max_difference:.2g}), on average {parity.mean_difference:.2g} "
+            f"(allowed {allowed.mean_difference:.2g}), {clear_flips:.1%} clear labels flipped (allowed {allowed.flipped:.1%}); nothing was written"
+        )
+    return parity
+
+
+def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, *, digest: str, calibration: int | None) -> Card:
+    setup, metrics = source.run.setup(), source.run.metrics()
+    recipe, data = setup.recipe, setup.data
+    backbone = BACKBONES.find(recipe.backbone)
+    size = recipe.image_size_px
+    goldens = np.stack([golden_image(seed, height_px=size, width_px=size) for seed in GOLDEN_SEEDS])
+    if row.name == "fp32":
+        validation, test = metrics.validation, metrics.test
+    else:
+        validation, test = (_measured(source, session, split) for split in ("validation", "test"))
+    return Card(
+        name=source.run.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        labels=data.labels,
+        height_px=size,
+        width_px=size,
+        resize=RESIZE_METHOD,
+        scaling=f"in the graph ({backbone.scaling})",
+        precision=row.name,
+        backbone=recipe.backbone,
+        parameters=metrics.parameters.total,
+        data=data.name,
+        data_fingerprint=data.fingerprint,
+        recipe_fingerprint=recipe.fingerprint,
+        recipe=recipe.model_copy(update={"data": recipe.data.model_copy(update={"data": data.name})}).model_dump(mode="json"),
+        protocol=data.protocol,
+        leaks=tuple(str(leak) for leak in data.leaks),
+        metrics={"validation": _estimates(validation), "test": _estimates(test)},
+        interval_unit=test.interval_unit,
+        intended_use=data.intended_use,
+        licence=data.licence,
+        parity=parity,
+        golden=tuple(
+            GoldenCase(seed=seed, probabilities=tuple(float(value) for value in values))
+            for seed, values in zip(GOLDEN_SEEDS, _run_session(session, goldens), strict=True)
+        ),
+        golden_tolerance=row.tolerance.golden,
+        calibration_images=calibration,
+        versions=installed_versions(),
+        graph_sha256=digest,
+    )
+
+
+def _measured(source: _Source, session: Session, split: Split) -> SplitMetrics:
+    """Figures of this very file on a whole split."""
+    manifest = source.prepared.manifest
+    entries = manifest.split(split)
+    parts = []
+    for start in range(0, len(entries), _BATCH):
+        parts.append(session.run(source.images(entries[start : start + _BATCH])))
+        source.on_stage(f"measuring {split}", min(start + _BATCH, len(entries)), len(entries))
+    truth = np.array([manifest.labels.index(entry.label) for entry in entries])
+    unit = source.run.metrics().test.interval_unit
+    return measure(np.concatenate(parts), truth, manifest.labels, groups=manifest.group_keys(split), unit=unit)
+
+
+def _estimates(metrics: SplitMetrics) -> dict[str, Estimate]:
+    named = {"accuracy": metrics.accuracy, "balanced_accuracy": metrics.balanced_accuracy, "loss": Estimate(value=metrics.loss)}
+    return named | ({"auc": Estimate(value=metrics.auc)} if metrics.auc is not None else {})
+
+
+def _with_card(model: Any, card: Card) -> bytes:
+    """The serialized model with the card as metadata; the weights are not touched, which the digest in the card proves on reading."""
+    text = card.model_dump_json()
+    for key, value in ((CARD_KEY, text), (DIGEST_KEY, hashlib.sha256(text.encode()).hexdigest())):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return bytes(model.SerializeToString())

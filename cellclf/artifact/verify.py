@@ -1,0 +1,55 @@
+"""Prove that an exported file gives here what it gave where it was made: content digests, golden cases, and batches of several sizes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellclf.artifact.golden import golden_image
+from cellclf.card import Card
+from cellclf.errors import VerificationError
+from cellclf.runtime.classifier import Classifier
+from cellclf.runtime.session import OnNote
+
+__all__ = ["BATCH_SIZES", "Verification", "verify"]
+
+BATCH_SIZES = (1, 2, 7, 32)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found: golden cases replayed, the largest probability difference, and what it may be."""
+
+    path: Path
+    fingerprint: str
+    provider: str
+    cases: int
+    max_difference: float
+    tolerance: float
+    batch_sizes: tuple[int, ...]
+
+
+def verify(path: Path, *, device: str = "auto", on_note: OnNote | None = None) -> Verification:
+    """Replay the golden cases alone and in batches of 1, 2, 7 and 32; raises VerificationError, ModelFileError, ProviderUnavailableError."""
+    classifier = Classifier(path, device=device, on_note=on_note)
+    card = classifier.card
+    images = np.stack([golden_image(case.seed, height_px=card.height_px, width_px=card.width_px) for case in card.golden])
+    expected = np.array([case.probabilities for case in card.golden], dtype=np.float32)
+    largest = 0.0
+    for size in BATCH_SIZES:
+        rows = np.resize(np.arange(len(images)), -(-len(images) // size) * size).reshape(-1, size)
+        for chosen in rows:
+            found = classifier.probabilities(images[chosen])
+            if found.shape != (size, len(card.labels)):
+                raise VerificationError(f"{path}: a batch of {size} gave the shape {found.shape}")
+            largest = max(largest, float(np.abs(found - expected[chosen]).max()))
+    if largest > card.golden_tolerance:
+        raise VerificationError(_message(path, card, classifier.provider, largest))
+    return Verification(path, classifier.fingerprint, classifier.provider, len(card.golden), largest, card.golden_tolerance, BATCH_SIZES)
+
+
+def _message(path: Path, card: Card, provider: str, largest: float) -> str:
+    return (
+        f"{path} gives other probabilities on {provider} here than where it was made: they differ by up to {largest:.2g}, "
+        f"{card.golden_tolerance:.2g} is allowed for {card.precision}. Do not use it on this machine with this provider"
+    )

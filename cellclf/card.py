@@ -1,0 +1,165 @@
+"""The card: the versioned JSON document inside an exported .onnx file, and the reading of it without any ONNX library.
+
+An .onnx file is one protocol-buffers message (onnx.proto, ModelProto). Its metadata_props hold the card; the digest in the
+card covers every other top-level field, so a changed weight or a cut file is found before a session is opened.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from cellclf.documents import Document
+from cellclf.errors import ModelFileError
+
+__all__ = ["CARD_KEY", "DIGEST_KEY", "Card", "Estimate", "GoldenCase", "ModelFile", "Parity", "Precision", "graph_digest", "read_model_file"]
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+CARD_KEY = "cellclf.card"
+DIGEST_KEY = "cellclf.card_sha256"
+_METADATA_PROPS_FIELD = 14  # onnx.proto: repeated StringStringEntryProto metadata_props = 14
+_KEY_FIELD, _VALUE_FIELD = 1, 2  # onnx.proto: StringStringEntryProto
+
+
+class Estimate(Document):
+    """A metric with its 95 % interval; `low` and `high` are None where no interval could be computed."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class GoldenCase(Document):
+    """One self-test: the image drawn from `seed`, and the probabilities [classes] that the file gave where it was made."""
+
+    seed: int
+    probabilities: tuple[float, ...]
+
+
+class Parity(Document):
+    """How the exported file compared with the trained network on `images` real images of `split`."""
+
+    images: int
+    split: str
+    max_difference: float
+    mean_difference: float
+    flipped: int
+
+
+class Card(Document):
+    """Everything an exported file knows about itself."""
+
+    format: Literal[1] = 1
+    name: str
+    created: str
+    labels: tuple[str, ...]
+    height_px: int
+    width_px: int
+    resize: str
+    scaling: str
+    precision: Precision
+    backbone: str
+    parameters: int
+    data: str
+    data_fingerprint: str
+    recipe_fingerprint: str
+    recipe: dict[str, Any]
+    protocol: str
+    leaks: tuple[str, ...]
+    metrics: dict[str, dict[str, Estimate]]
+    interval_unit: str
+    threshold: float | None = None
+    intended_use: str
+    licence: str
+    parity: Parity
+    golden: tuple[GoldenCase, ...]
+    golden_tolerance: float
+    calibration_images: int | None = None
+    versions: dict[str, str]
+    graph_sha256: str
+
+
+class ModelFile:
+    """An exported file, read and checked: its bytes, its card, and its fingerprint (SHA-256 of the whole file)."""
+
+    def __init__(self, path: Path, content: bytes, card: Card) -> None:
+        self.path = path
+        self.content = content
+        self.card = card
+        self.fingerprint = hashlib.sha256(content).hexdigest()
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read an exported file and prove it unchanged; raises ModelFileError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    properties, digest = _properties_and_digest(content, path)
+    if CARD_KEY not in properties:
+        raise ModelFileError(f"{path} carries no cellclf card: it was not written by `cellclf export`, so its labels and pixels are unknown")
+    text = properties[CARD_KEY]
+    if hashlib.sha256(text.encode()).hexdigest() != properties.get(DIGEST_KEY):
+        raise ModelFileError(f"{path}: its card was changed after export; get the file again or export it again")
+    card = Card.parse(text, where=f"the card of {path}")
+    if card.graph_sha256 != digest:
+        raise ModelFileError(f"{path}: its network was changed after export; get the file again or export it again")
+    return ModelFile(path, content, card)
+
+
+def graph_digest(content: bytes) -> str:
+    """Hexadecimal SHA-256 over every top-level field of a serialized ModelProto but metadata_props, in file order."""
+    return _properties_and_digest(content, Path("model"))[1]
+
+
+def _properties_and_digest(content: bytes, path: Path) -> tuple[dict[str, str], str]:
+    properties: dict[str, str] = {}
+    digest = hashlib.sha256()
+    view = memoryview(content)
+    try:
+        for number, start, value_start, end in _fields(view):
+            if number == _METADATA_PROPS_FIELD:
+                entry = view[value_start:end]
+                pair = {key: bytes(entry[a:b]).decode() for key, _, a, b in _fields(entry)}
+                properties[pair[_KEY_FIELD]] = pair[_VALUE_FIELD]
+            else:
+                digest.update(view[start:end])
+    except (IndexError, KeyError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is not an ONNX file, or is cut short ({len(content)} bytes)") from error
+    return properties, digest.hexdigest()
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Walk a protocol-buffers message: field number, start of its tag, start of its value, end; IndexError where it is cut or no message."""
+    position = 0
+    while position < len(message):
+        start = position
+        tag, position = _varint(message, position)
+        wire_type = tag & 7
+        value_start = position
+        if wire_type == 0:
+            _, position = _varint(message, position)
+        elif wire_type == 2:
+            length, value_start = _varint(message, position)
+            position = value_start + length
+        elif wire_type in (1, 5):
+            position += 8 if wire_type == 1 else 4
+        else:
+            raise IndexError("no such wire type")
+        if position > len(message) or tag >> 3 == 0:
+            raise IndexError("past the end")
+        yield tag >> 3, start, value_start, position
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise IndexError("varint too long")

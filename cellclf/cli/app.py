@@ -1,0 +1,80 @@
+"""The verbs, and the one boundary where errors become a line and an exit code: 0 done, 1 a user's error, 2 wrong usage, 3 some inputs failed."""
+
+import importlib
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cellclf import __version__
+from cellclf.errors import CellclfError
+
+__all__ = ["VERBS", "main"]
+
+
+VERBS = {
+    "demo": "Do the whole job on the built-in sample.",
+    "doctor": "Tell what works on this machine and what is missing.",
+    "data": "Look at a data set and its splits, or fetch it.",
+    "train": "Fine-tune a backbone on labelled images.",
+    "export": "Write a finished run as one ONNX file that proves itself.",
+    "verify": "Prove that a file gives here what it gave where it was made.",
+    "show": "Tell everything an exported file knows about itself.",
+    "predict": "Name what images show.",
+    "evaluate": "Measure an exported file on labelled images.",
+}
+"""Each verb with its one-line help: the first line of its function's docstring, known here so that --help imports no verb."""
+
+
+class _Verbs(TyperGroup):
+    """Lists the verbs without importing them; imports the one that is called. Contexts and commands are Click's, as Typer carries it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Click's signature
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  # Click's signature
+        return TyperCommand(cmd_name, help=VERBS[cmd_name]) if cmd_name in VERBS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in VERBS:
+            module = importlib.import_module(f"cellclf.cli.{args[0]}")
+            return args[0], typer.main.get_command(module.app), args[1:]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cellclf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Fine-tune CNNs on labelled medical images, export one self-proving ONNX file, and predict without TensorFlow."""
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app(prog_name="cellclf")
+    except CellclfError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"cellclf: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,81 @@
+"""`cellclf data show` and `cellclf data fetch`."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cellclf.cli import options
+from cellclf.cli.console import TrainingDisplay, note, out, plain_table, print_json
+from cellclf.data.datasets import DATASETS, find, locate
+from cellclf.data.manifest import SPLITS
+from cellclf.data.prepare import prepare
+
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Look at a data set and its splits, or fetch it."""
+
+
+@app.command("show")
+def show(
+    data: Annotated[str | None, typer.Argument(help=f"{', '.join(DATASETS)}, a folder or a .csv. Default: list the named sets.")] = None,
+    protocol: options.ProtocolOption = None,
+    fractions: options.FractionsOption = "0.64,0.16,0.20",
+    fold: options.FoldOption = None,
+    split_seed: options.SplitSeedOption = 0,
+    group_rule: options.GroupRuleOption = None,
+    on_bad_image: Annotated[str, typer.Option(help="error | skip")] = "skip",
+    image_size: Annotated[int, typer.Option(help="Pixels a side to which images are decoded, to find those that cannot be.")] = 128,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Show labels, splits, groups, leaks and broken files of a data set.
+
+    Every image is decoded (once; the result is kept), so a broken one is found here rather than in training.
+    """
+    if data is None:
+        _list()
+        return
+    request = options.data_request(
+        data, protocol=protocol, fractions=fractions, fold=fold, split_seed=split_seed, group_rule=group_rule, on_bad_image=on_bad_image
+    )
+    with TrainingDisplay() as display:
+        record = prepare(request, image_size_px=image_size, on_progress=display.stage).record
+    if as_json:
+        print_json(record.model_dump_json(indent=2))
+        return
+    out.print(f"{escape(record.name)} in {escape(record.root)}")
+    table = plain_table(record.protocol, *record.labels, "all")
+    for split in SPLITS:
+        counts = record.counts[split]
+        table.add_row(split, *(str(counts[label]) for label in record.labels), str(sum(counts.values())))
+    out.print(table)
+    out.print(f"groups: {record.groups if record.groups_known else 'unknown'}   fingerprint {record.fingerprint[:16]}   {escape(record.licence)}")
+    for leak in record.leaks:
+        out.print(f"[red]{escape(str(leak))}[/red]")
+    for text in record.notes:
+        out.print(f"[yellow]{escape(text)}[/yellow]")
+    for image in record.skipped:
+        out.print(f"[red]cannot be used[/red] {escape(image.path)}: {escape(image.reason)}")
+    if record.skipped:
+        raise typer.Exit(3)
+
+
+@app.command("fetch")
+def fetch(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")]) -> None:
+    """Draw or download a named data set, unless it is here already, and print where it is."""
+    root = locate(DATASETS.find(name))
+    note(f"{name} is at")
+    out.print(str(root))
+
+
+def _list() -> None:
+    table = plain_table("name", "what", "labels", "where")
+    for dataset in DATASETS.values():
+        place = find(dataset)
+        table.add_row(
+            dataset.name, dataset.title, ", ".join(dataset.labels), escape(str(place)) if place else "not here: cellclf data fetch " + dataset.name
+        )
+    out.print(table)

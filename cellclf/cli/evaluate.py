@@ -1,0 +1,172 @@
+"""`cellclf evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from cellclf.card import Card, Precision
+from cellclf.cli import options
+from cellclf.cli.console import metrics_lines, note, out, plain_table, print_json
+from cellclf.data.manifest import SPLITS, Manifest
+from cellclf.data.prepare import DataRequest, has_test_set, list_images
+from cellclf.documents import Document
+from cellclf.errors import CellclfError, DataError
+from cellclf.evaluation.metrics import SplitMetrics, measure
+from cellclf.evaluation.picture import confusion_figure
+from cellclf.runtime.classifier import Classifier, Failure
+from cellclf.storage import new_file
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+_ALL = "all"
+
+
+class Evaluation(Document):
+    """What was measured: which file on which images, the figures, and the images that could not be read."""
+
+    model: str
+    model_sha256: str
+    provider: str
+    precision: Precision
+    data: str
+    split: str
+    data_fingerprint: str
+    same_data_as_trained: bool
+    notes: tuple[str, ...]
+    metrics: SplitMetrics
+    unreadable: dict[str, str]
+
+
+@app.command("evaluate")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
+    data: Annotated[str | None, typer.Option("--data", "-d", help="As for train. Default: the data set the model was trained on.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="test | validation | train | all. Default: test, or all where the data have no test set of their own.")
+    ] = None,
+    protocol: options.ProtocolOption = None,
+    group_rule: options.GroupRuleOption = None,
+    device: options.DeviceOption = "auto",
+    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this .png.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON to this file too.")] = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Measure an exported file on labelled images.
+
+    Accuracy, balanced accuracy, per-label precision and recall, AUC, confusion matrix, with intervals over groups where
+    groups are known. Images are read as predict reads them; one that cannot be read is reported and the exit code is 3.
+    """
+    classifier = Classifier(model, device=device, on_note=note)
+    request = _request(classifier.card, data, protocol, group_rule)
+    manifest, chosen, same = _images(classifier.card, request, split)
+    found = _measure(classifier, manifest, chosen, request, same)
+    text = found.model_dump_json(indent=2)
+    if output is not None:
+        found.write(output)
+    if picture is not None:
+        figure = confusion_figure(found.metrics, title=f"{model.name} on {request.data}, {chosen}")
+        with new_file(picture) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+    if as_json:
+        print_json(text)
+    else:
+        _print(found)
+    if found.unreadable:
+        note(f"{len(found.unreadable)} images could not be read")
+        raise typer.Exit(3)
+
+
+def _request(card: Card, data: str | None, protocol: str | None, group_rule: str | None) -> DataRequest:
+    """The model's own request where it is the same data set, so that test means what it meant in training."""
+    own = DataRequest.model_validate(card.recipe["data"])
+    changes = {name: value for name, value in (("protocol", protocol), ("group_rule", group_rule)) if value is not None}
+    if data is None or data == own.data:
+        return own.model_copy(update=changes)
+    again = own.model_copy(update={"data": data})
+    if not changes and _fingerprint(again) == card.data_fingerprint:
+        return again
+    return options.data_request(data, protocol=protocol, group_rule=group_rule)
+
+
+def _fingerprint(request: DataRequest) -> str | None:
+    """The fingerprint of the manifest a request makes; None where it makes none."""
+    try:
+        return list_images(request, divided=True).fingerprint
+    except DataError:
+        return None
+
+
+def _images(card: Card, request: DataRequest, split: str | None) -> tuple[Manifest, str, bool]:
+    """The manifest to measure on, the split, and whether it is exactly what the model was trained with."""
+    if split not in (None, *SPLITS, _ALL):
+        raise CellclfError(f"--split {split!r} is not known; give {', '.join(SPLITS)} or {_ALL}")
+    own = request.model_copy(update={"data": ""}) == DataRequest.model_validate(card.recipe["data"] | {"data": ""})
+    chosen = split or ("test" if own or has_test_set(request) else _ALL)
+    if chosen == _ALL:
+        return list_images(request, divided=False), _ALL, False
+    manifest = list_images(request, divided=True)
+    same = manifest.fingerprint == card.data_fingerprint
+    if own and not same and request.data == card.data and card.protocol != "official":
+        raise DataError(
+            f"{request.data} is not as it was when {card.name} was trained (fingerprint "
+            f"{manifest.fingerprint[:12]}, not {card.data_fingerprint[:12]}), "
+            "so its test split cannot be told from what was trained on; give --data with a .csv of images that were not"
+        )
+    return manifest, chosen, same
+
+
+def _measure(classifier: Classifier, manifest: Manifest, split: str, request: DataRequest, same: bool) -> Evaluation:
+    strangers = sorted(set(manifest.labels) - set(classifier.labels))
+    if strangers:
+        raise DataError(f"the data have labels that the model does not know: {', '.join(strangers)} (it knows {', '.join(classifier.labels)})")
+    wanted = "test" if split == _ALL else split
+    entries = [entry for entry in manifest.entries if entry.split == wanted]
+    kept, rows, unreadable = [], [], {}
+    for entry, record in zip(entries, classifier.predict_many(manifest.file(entry) for entry in entries), strict=True):
+        if isinstance(record, Failure):
+            unreadable[entry.path] = record.error
+        else:
+            kept.append(entry)
+            rows.append([record.probabilities[label] for label in classifier.labels])
+    if not rows:
+        raise DataError(f"none of the {len(entries)} images could be read")
+    known = all(entry.group for entry in kept)
+    notes = tuple(leak for leak in classifier.card.leaks if same and leak.startswith(f"{split} "))
+    if not same:
+        notes = ("these are not the very images and splits the model was trained with; that none of them was trained on is not known here",)
+    return Evaluation(
+        model=str(classifier.path),
+        model_sha256=classifier.fingerprint,
+        provider=classifier.provider,
+        precision=classifier.card.precision,
+        data=request.data,
+        split=split,
+        data_fingerprint=manifest.fingerprint,
+        same_data_as_trained=same,
+        notes=notes,
+        metrics=measure(
+            np.array(rows, dtype=np.float32),
+            np.array([classifier.labels.index(entry.label) for entry in kept]),
+            classifier.labels,
+            groups=[entry.group or entry.sha256 for entry in kept],
+            unit="group" if known else "file",
+        ),
+        unreadable=unreadable,
+    )
+
+
+def _print(found: Evaluation) -> None:
+    metrics = found.metrics
+    out.print(f"{found.model} ({found.precision}, {found.provider}) on {found.data}, {found.split}: {metrics.images} images, {metrics.groups} groups")
+    for name, text in metrics_lines(metrics):
+        out.print(f"{name:18s} {text}")
+    table = plain_table("label", "images", "precision", "recall", "F1", *(f"→ {label}" for label in metrics.per_label))
+    for (label, row), counts in zip(metrics.per_label.items(), metrics.confusion, strict=True):
+        figures = ["–" if value is None else f"{value:.4f}" for value in (row.precision, row.recall, row.f1)]
+        table.add_row(label, str(row.images), *figures, *(str(count) for count in counts))
+    out.print(table)
+    out.print(f"[dim]in brackets: 95 % intervals over {metrics.interval_unit}s[/dim]")
+    for text in found.notes:
+        out.print(f"[yellow]{text}[/yellow]")

@@ -1,0 +1,73 @@
+"""`cellclf export`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellclf.card import Precision
+from cellclf.cli import options
+from cellclf.cli.console import TrainingDisplay, err, interval, out, print_json, relative
+from cellclf.errors import CellclfError
+from cellclf.runtime.classifier import EXPORTED
+from cellclf.training.run import find_run, newest_run
+
+if TYPE_CHECKING:
+    from cellclf.artifact.export import Exported
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+_PRECISIONS = ", ".join(Precision.__args__)  # type: ignore[attr-defined]  # a Literal's names
+
+
+@app.command("export")
+def export(
+    run: Annotated[str | None, typer.Argument(help="A run's name or folder. Default: the run that finished last.")] = None,
+    precision: Annotated[str, typer.Option("--precision", "-p", help=f"{_PRECISIONS}; several as fp32,int8; or all.")] = "fp32",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write (one precision only). Default: exported/<run>[-<precision>].onnx.")
+    ] = None,
+    runs: options.RunsOption = "runs",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Write a finished run as one ONNX file that proves itself.
+
+    The file is compared with the trained network on validation images and is not written where its numbers moved more than
+    its precision may. int8 is calibrated on training images; figures in its card are measured with the file itself.
+    """
+    from cellclf.artifact.export import export as export_run
+    from cellclf.artifact.precisions import PRECISIONS
+
+    chosen = list(PRECISIONS) if precision == "all" else precision.split(",")
+    rows = [PRECISIONS.find(name) for name in chosen]
+    if output is not None and len(rows) > 1:
+        raise CellclfError("--output names one file; give it with one --precision")
+    if output is not None and output.suffix != ".onnx":
+        raise CellclfError(f"--output {output} must end in .onnx")
+    source = find_run(run, runs=Path(runs)) if run else newest_run(runs=Path(runs))
+    err.print(f"exporting run {relative(source.folder)}")
+    written: list[Exported] = []
+    for row in rows:
+        target = output or EXPORTED / f"{source.name}{row.suffix}.onnx"
+        with TrainingDisplay() as display:
+            written.append(export_run(source, target, precision=row.name, on_stage=display.stage))
+        if not as_json:
+            _print(written[-1])
+    if as_json:
+        print_json("[" + ",\n".join(_as_json(exported) for exported in written) + "]")
+
+
+def _print(exported: "Exported") -> None:
+    card, parity = exported.card, exported.card.parity
+    out.print(
+        f"{relative(exported.path)}  {card.precision}  {exported.size_bytes / 1e6:.2f} MB  test accuracy {interval(card.metrics['test']['accuracy'])}"
+    )
+    out.print(
+        f"  same as the trained network on {parity.images} validation images: probabilities differ by at most {parity.max_difference:.1e} "
+        f"(mean {parity.mean_difference:.1e}), {parity.flipped} labels flipped"
+    )
+
+
+def _as_json(exported: "Exported") -> str:
+    return f'{{"path": {json.dumps(str(exported.path))}, "size_bytes": {exported.size_bytes}, "card": {exported.card.model_dump_json()}}}'

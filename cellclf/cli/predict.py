@@ -1,0 +1,113 @@
+"""`cellclf predict`."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cellclf.cli import options
+from cellclf.cli.console import note, out, plain_table
+from cellclf.errors import CellclfError
+from cellclf.runtime.classifier import Classifier, Failure, Prediction
+from cellclf.runtime.inputs import expand
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+Record = Prediction | Failure
+
+
+@app.command("predict")
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs; - reads a list of paths on stdin.")],
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="An exported file. Default: the newest in exported/.")] = None,
+    device: options.DeviceOption = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all that may be used.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 16,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Show so many labels an image.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    as_ndjson: Annotated[bool, typer.Option("--ndjson", help="Print one JSON object a line, as they come.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, as they come.")] = False,
+) -> None:
+    """Name what images show.
+
+    One record an input, in input order. An input that cannot be read becomes an error record, the others are still
+    predicted, and the exit code is 3.
+    """
+    if as_json + as_ndjson + as_csv > 1:
+        raise CellclfError("--json, --ndjson and --csv exclude each other")
+    classifier = Classifier(model, device=device, threads=threads, on_note=note)
+    records = _records(classifier, inputs, batch_size)
+    if as_json:
+        failed = _write_json(records, top_k)
+    elif as_ndjson:
+        failed = _write_ndjson(records, top_k)
+    elif as_csv:
+        failed = _write_csv(records, classifier)
+    else:
+        failed = _write_table(records, classifier, top_k)
+    if failed:
+        note(f"{failed} inputs could not be read")
+        raise typer.Exit(3)
+
+
+def _records(classifier: Classifier, inputs: list[str], batch_size: int) -> Iterator[Record]:
+    """One file goes through all threads at once; more go through the pipeline."""
+    paths = list(expand(inputs)) if "-" not in inputs else expand(inputs)
+    if isinstance(paths, list) and len(paths) == 1:
+        batch_size = 1
+    yield from classifier.predict_many(paths, batch_size=batch_size)
+
+
+def _as_dict(record: Record, top_k: int) -> dict[str, Any]:
+    plain = record.as_dict()
+    if isinstance(record, Prediction) and top_k > 1:
+        plain["top"] = [{"label": label, "probability": probability} for label, probability in record.top(top_k)]
+    return plain
+
+
+def _write_json(records: Iterable[Record], top_k: int) -> int:
+    everything = list(records)
+    print(json.dumps([_as_dict(record, top_k) for record in everything], indent=2))
+    return sum(isinstance(record, Failure) for record in everything)
+
+
+def _write_ndjson(records: Iterable[Record], top_k: int) -> int:
+    failed = 0
+    for record in records:
+        print(json.dumps(_as_dict(record, top_k)), flush=True)
+        failed += isinstance(record, Failure)
+    return failed
+
+
+def _write_csv(records: Iterable[Record], classifier: Classifier) -> int:
+    failed = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *(f"p_{label}" for label in classifier.labels), "error", "model", "provider"])
+    for record in records:
+        if isinstance(record, Prediction):
+            values = [f"{record.probabilities[label]:.9g}" for label in classifier.labels]
+            row = [record.path, record.label, f"{record.probability:.9g}", *values, ""]
+        else:
+            failed += 1
+            row = [record.path, "", "", *([""] * len(classifier.labels)), record.error]
+        writer.writerow([*row, record.model, record.provider])
+    return failed
+
+
+def _write_table(records: Iterable[Record], classifier: Classifier, top_k: int) -> int:
+    everything = list(records)
+    table = plain_table("image", "label", "probability")
+    for record in everything:
+        if isinstance(record, Failure):
+            table.add_row(escape(record.path), "[red]error[/red]", f"[red]{escape(record.error)}[/red]")
+            continue
+        for rank, (label, probability) in enumerate(record.top(top_k)):
+            table.add_row(escape(record.path) if rank == 0 else "", escape(label), f"{probability:.4f}")
+    out.print(table)
+    note(f"model {classifier.path} (sha256 {classifier.fingerprint[:12]}…) on {classifier.provider}. {classifier.card.intended_use}")
+    return sum(isinstance(record, Failure) for record in everything)

@@ -1,0 +1,54 @@
+"""`cellclf show`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cellclf.card import read_model_file
+from cellclf.cli import options
+from cellclf.cli.console import interval, out, print_json
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command("show")
+def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")], as_json: options.JsonOption = False) -> None:
+    """Tell everything an exported file knows about itself.
+
+    Reads the file only; proves that neither its network nor its card was changed.
+    """
+    file = read_model_file(model)
+    card = file.card
+    if as_json:
+        print_json(card.model_dump_json(indent=2))
+        return
+    table = Table(box=None, show_header=False, title=f"{model}", title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    rows = {
+        "sha256": f"{file.fingerprint} ({len(file.content) / 1e6:.2f} MB)",
+        "labels": ", ".join(card.labels),
+        "input": f"image: uint8 [batch, {card.height_px}, {card.width_px}, 3], RGB; resize {card.resize}; scaling {card.scaling}",
+        "output": f"probabilities: float32 [batch, {len(card.labels)}]",
+        "network": f"{card.backbone}, {card.parameters:,} parameters, {card.precision}",
+        "run": f"{card.name}, exported {card.created}",
+        "data": f"{card.data}, protocol {card.protocol}, fingerprint {card.data_fingerprint[:16]}…",
+        "recipe": f"fingerprint {card.recipe_fingerprint[:16]}…; " + ", ".join(f"{k} {v}" for k, v in card.recipe.items() if k != "data"),
+        **{split: "  ".join(f"{name} {interval(value)}" for name, value in figures.items()) for split, figures in card.metrics.items()},
+        "intervals": f"95 %, bootstrapped over {card.interval_unit}s",
+        "leaks": "; ".join(card.leaks) or "none known",
+        "parity": f"{card.parity.images} {card.parity.split} images: max {card.parity.max_difference:.1e}, mean {card.parity.mean_difference:.1e}, "
+        f"{card.parity.flipped} labels flipped",
+        "golden cases": f"{len(card.golden)}, tolerance {card.golden_tolerance:.1e}",
+        "calibration": f"{card.calibration_images} training images" if card.calibration_images else "not needed",
+        "threshold": "none: the most probable label" if card.threshold is None else f"{card.threshold}",
+        "intended use": card.intended_use,
+        "licence": card.licence,
+        "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
+    }
+    for name, text in rows.items():
+        table.add_row(name, escape(text))
+    out.print(table)

@@ -1,0 +1,185 @@
+"""`cellclf train`."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellclf.cli import options
+from cellclf.cli.console import TrainingDisplay, clock, err, metrics_lines, note, out, plain_table, print_json, relative
+from cellclf.errors import CellclfError
+from cellclf.training.augmentation import AUGMENTATIONS
+from cellclf.training.recipe import Recipe, make_recipe
+from cellclf.training.run import Run, find_run
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+_NETWORK, _FIT, _RUN = "Network", "Training", "Run"
+_RESUME_ALLOWS = {"resume", "runs", "as_json"}
+
+
+@app.command("train")
+def train(
+    context: typer.Context,
+    backbone: options.BackboneOption = "mobilenet",
+    data: options.DataOption = "blood-cells",
+    protocol: options.ProtocolOption = None,
+    fractions: options.FractionsOption = "0.64,0.16,0.20",
+    fold: options.FoldOption = None,
+    split_seed: options.SplitSeedOption = 0,
+    group_rule: options.GroupRuleOption = None,
+    on_bad_image: Annotated[str, typer.Option(help="error | skip images that cannot be read (recorded).", rich_help_panel="Data")] = "error",
+    limit: Annotated[int | None, typer.Option(help="At most so many images a label and source split.", rich_help_panel="Data")] = None,
+    hidden: Annotated[str, typer.Option(help="Units of the dense layers, as 16 or 8,8; or none.", rich_help_panel=_NETWORK)] = "16",
+    dropout: Annotated[float, typer.Option(help="Dropout before the softmax.", rich_help_panel=_NETWORK)] = 0.5,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side. Default: the backbone's own.", rich_help_panel=_NETWORK)] = None,
+    weights: Annotated[str, typer.Option(help="imagenet | none (a random start) | FILE.", rich_help_panel=_NETWORK)] = "imagenet",
+    freeze: Annotated[
+        str, typer.Option(help="none | all | all-but-N: only the backbone's last N layers learn. Frozen batch norm infers.", rich_help_panel=_NETWORK)
+    ] = "none",
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", "--lr", help="Adam's. Default: the backbone's, from the studies.", rich_help_panel=_FIT)
+    ] = None,
+    schedule: Annotated[str, typer.Option(help="constant | cosine (to zero over all epochs).", rich_help_panel=_FIT)] = "constant",
+    epochs: Annotated[int, typer.Option(help="At most so many.", rich_help_panel=_FIT)] = 30,
+    batch_size: Annotated[int, typer.Option(help="Images a step.", rich_help_panel=_FIT)] = 32,
+    patience: Annotated[
+        int,
+        typer.Option(help="Stop after so many epochs without a lower validation loss, keep the best; 0: never, keep the last.", rich_help_panel=_FIT),
+    ] = 5,
+    class_weight: Annotated[str, typer.Option(help="none | balanced.", rich_help_panel=_FIT)] = "none",
+    augment: Annotated[
+        str | None, typer.Option(help=f"{', '.join(AUGMENTATIONS)}. Default: the data set's; none for a frozen backbone.", rich_help_panel=_FIT)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32 | mixed_bfloat16 | mixed_float16.", rich_help_panel=_FIT)] = "float32",
+    batch_norm_momentum: Annotated[
+        float | None, typer.Option(help="Default: averages span a quarter of an epoch at most.", rich_help_panel=_FIT)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the start, the order, dropout and augmentation.", rich_help_panel=_FIT)] = 0,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same numbers each time, slower.", rich_help_panel=_FIT)] = False,
+    name: Annotated[str | None, typer.Option(help="The run's name. Default: data, backbone, time.", rich_help_panel=_RUN)] = None,
+    runs: options.RunsOption = "runs",
+    resume: Annotated[str | None, typer.Option(help="Continue this run (name or folder) after its last whole epoch.", rich_help_panel=_RUN)] = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Fine-tune a backbone on labelled images.
+
+    Writes runs/<name>/ with the recipe, the manifest, weights, history, predictions, metrics and curves. A run that was
+    interrupted or killed goes on with --resume. The Keras backend is TensorFlow, or what KERAS_BACKEND says (jax).
+    """
+    if resume is not None:
+        _refuse_others(context)
+        run = find_run(resume, runs=Path(runs))
+        _run(run, None, as_json=as_json)
+        return
+    request = options.data_request(
+        data,
+        protocol=protocol,
+        fractions=fractions,
+        fold=fold,
+        split_seed=split_seed,
+        group_rule=group_rule,
+        on_bad_image=on_bad_image,
+        limit_per_label=limit,
+    )
+    recipe = make_recipe(
+        backbone,
+        request,
+        image_size_px=image_size,
+        learning_rate=learning_rate,
+        augmentation=augment,
+        hidden=_hidden(hidden),
+        dropout=dropout,
+        schedule=schedule,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        patience=patience,
+        weights=weights,
+        freeze=freeze,
+        class_weight=class_weight,
+        precision=precision,
+        deterministic=deterministic,
+        batch_norm_momentum=batch_norm_momentum,
+    )
+    _run(Run(Path(runs) / (name or _default_name(recipe))), recipe, as_json=as_json)
+
+
+def _run(run: Run, recipe: Recipe | None, *, as_json: bool) -> None:
+    from cellclf.training.train import resume, train
+
+    if recipe is not None:
+        _announce(recipe)
+    elif run.finished:
+        note(f"run {run.name} is finished already")
+    with TrainingDisplay() as display:
+        try:
+            run = train(recipe, run.folder, progress=display) if recipe is not None else resume(run, progress=display)
+        except KeyboardInterrupt:
+            if run.folder.exists():
+                note(f"interrupted; go on with: cellclf train --resume {relative(run.folder)}")
+            raise typer.Exit(130) from None
+    if as_json:
+        print_json(run.metrics().model_dump_json(indent=2))
+    else:
+        print_summary(run)
+
+
+def print_summary(run: Run) -> None:
+    """A run's figures on stdout; where a split leaks, that stands beside its figures."""
+    metrics, setup = run.metrics(), run.setup()
+    leaks = {leak.split: leak.reason for leak in setup.data.leaks}
+    table = plain_table("", "validation", "test", title=f"{run.name}: {setup.recipe.backbone}, protocol {setup.data.protocol}")
+    for (figure, first), (_, second) in zip(metrics_lines(metrics.validation), metrics_lines(metrics.test), strict=True):
+        table.add_row(figure, first, second)
+    table.add_row("", *("[bold red]LEAKS[/bold red]" if split in leaks else "" for split in ("validation", "test")))
+    out.print(table)
+    unit = "groups" if metrics.test.interval_unit == "group" else "files, because groups are unknown: they are too narrow"
+    out.print(f"[dim]in brackets: 95 % intervals over {unit}[/dim]")
+    for leak in setup.data.leaks:
+        out.print(f"[red]{leak}[/red]")
+    for text in setup.data.notes:
+        out.print(f"[yellow]{text}[/yellow]")
+    spent = metrics.learning_time
+    out.print(
+        f"learning time {clock(spent.total_s)} (data {clock(spent.data_s)}, compile {clock(spent.compile_s)}, fit {clock(spent.fit_s)}), "
+        f"{metrics.epochs_run} epochs{', stopped early' if metrics.stopped_early else ''}, weights of epoch {metrics.weights_epoch}, "
+        f"{metrics.images_per_second:.0f} img/s, {metrics.parameters.total:,} parameters ({metrics.parameters.trainable:,} trainable)"
+    )
+    out.print(f"run {relative(run.folder)}/   next: cellclf export {relative(run.folder)}")
+
+
+def _announce(recipe: Recipe) -> None:
+    frozen = f", frozen {recipe.freeze}" if recipe.freeze != "none" else ""
+    err.print(
+        f"{recipe.backbone} at {recipe.image_size_px} px from {recipe.weights} weights{frozen}; hidden {list(recipe.hidden)}, "
+        f"dropout {recipe.dropout}; "
+        f"Adam {recipe.learning_rate:g} ({recipe.schedule}), batch {recipe.batch_size}, at most {recipe.epochs} epochs, "
+        f"augmentation {recipe.augmentation}, seed {recipe.seed}"
+    )
+
+
+def _hidden(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise CellclfError(f"--hidden {text!r} must be numbers of units, as 16 or 8,8, or none") from error
+
+
+def _default_name(recipe: Recipe) -> str:
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{Path(recipe.data.data).stem}-{recipe.backbone}-{now}"
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """A resumed run's recipe is fixed: any other option given beside --resume is an error, not ignored."""
+    given = [
+        "--" + name.replace("_", "-")
+        for name in context.params
+        if name not in _RESUME_ALLOWS and str(getattr(context.get_parameter_source(name), "name", "")) == "COMMANDLINE"
+    ]
+    if given:
+        raise CellclfError(f"{', '.join(given)} cannot be given with --resume: a run's recipe is fixed when it starts")

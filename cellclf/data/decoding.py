@@ -1,0 +1,112 @@
+"""One image file → uint8 pixels. The only place that decodes or resizes: training, prediction and serving all call it. Imports errors only.
+
+What becomes of unusual files: EXIF rotation is applied; grey, palette and CMYK become RGB; transparency is laid over white;
+16-bit grey is scaled from 0–65535 to 0–255. Refused with a reason: empty, truncated or foreign files, several frames in
+one file, more than MAX_PIXELS, floating-point pixels, and 16-bit files that use 12 bits or fewer (their window is not known).
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cellclf.errors import DecodeError
+
+__all__ = ["DECODER_VERSION", "IMAGE_SUFFIXES", "MAX_PIXELS", "RESIZE_METHOD", "Pixels", "decode", "decode_file", "is_image_name"]
+
+Pixels = npt.NDArray[np.uint8]
+
+RESIZE_METHOD = "stretch-bilinear-antialias"
+"""Name of the one resize method: the whole image stretched to the network's size, Pillow's antialiased bilinear filter."""
+
+DECODER_VERSION = 1
+"""Part of every cache key; raise it when the same file would decode to other pixels."""
+
+MAX_PIXELS = 89_478_485
+"""Largest width × height that is decoded (Pillow's own warning limit, 256 MiB of RGB)."""
+
+IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "MPO")
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_TWELVE_BITS = 4095
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the name ends like an image and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def decode_file(path: Path, *, height_px: int, width_px: int) -> Pixels:
+    """Read and decode one file to uint8 [height, width, 3], RGB; raises DecodeError with the reason."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DecodeError("no such file") from error
+    except OSError as error:
+        raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+    return decode(content, height_px=height_px, width_px=width_px)
+
+
+def decode(content: bytes, *, height_px: int, width_px: int) -> Pixels:
+    """Decode an image's bytes to uint8 [height, width, 3], RGB; raises DecodeError with the reason."""
+    if not content:
+        raise DecodeError("empty file")
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            _refuse_unusual(image)
+            image.load()
+            upright = _upright(image)
+            rgb = _to_rgb(upright)
+            return np.asarray(rgb.resize((width_px, height_px), Image.Resampling.BILINEAR))
+    except UnidentifiedImageError as error:
+        raise DecodeError("not an image, or of a kind that is not read (JPEG, PNG, BMP, TIFF, WebP, GIF, PPM are)") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from error
+    # What Pillow's decoders raise on damaged content, besides OSError.
+    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, struct.error, zlib.error) as error:
+        raise DecodeError(f"damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+
+
+def _refuse_unusual(image: Image.Image) -> None:
+    """Raise DecodeError by the header alone, before any pixel is decoded."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DecodeError(f"{width} × {height} is more than {MAX_PIXELS:,} pixels")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise DecodeError(f"holds {frames} frames; give one image a file")
+    if image.mode == "F":
+        raise DecodeError("floating-point pixels; convert to 8 or 16 bits")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation, where there is one that can be read."""
+    if not image.getexif().get(0x0112):
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode in _SIXTEEN_BIT_MODES:
+        return _eight_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey 0–65535 to 0–255, rounded; refuse values that fit in 12 bits, which would come out nearly black."""
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise DecodeError(f"pixel values from {low} to {high} do not fit 16 bits")
+    if high <= _TWELVE_BITS:
+        raise DecodeError(f"16-bit file whose values end at {high}: its window is not known; convert it to 8 bits, or to the full 16-bit range")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -1,0 +1,99 @@
+"""What machine and which versions a result was made with. Imports storage only; knows no framework."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from cellclf.documents import Document
+
+__all__ = ["PACKAGES", "Environment", "gpus", "installed_versions", "usable_cores"]
+
+PACKAGES = ("cellclf", "numpy", "pillow", "onnxruntime-gpu", "onnxruntime", "keras", "tensorflow", "jax", "tf2onnx", "onnx")
+
+
+class Environment(Document):
+    """The machine and the versions behind a figure."""
+
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    memory_gib: float | None
+    gpus: tuple[str, ...]
+    packages: dict[str, str]
+    git_commit: str | None
+    keras_backend: str | None = None
+    provider: str | None = None
+
+    @classmethod
+    def of_this_machine(cls, *, keras_backend: str | None = None, provider: str | None = None) -> "Environment":
+        """Ask this machine; starts nvidia-smi and git where they are installed."""
+        return cls(
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cpu=_cpu_name(),
+            cores=usable_cores(),
+            memory_gib=_memory_gib(),
+            gpus=gpus(),
+            packages=installed_versions(),
+            git_commit=_git_commit(),
+            keras_backend=keras_backend,
+            provider=provider,
+        )
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its CPU affinity where the system tells, else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of each package of PACKAGES that is installed; imports none of them."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs the driver shows, in its order; empty without a driver."""
+    return tuple(_lines_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]))
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    return None
+
+
+def _git_commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    lines = _lines_of(["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
+    return lines[0] if lines else None
+
+
+def _lines_of(command: list[str]) -> list[str]:
+    """Lines a program prints; empty where it is not installed or fails."""
+    if shutil.which(command[0]) is None:
+        return []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []

@@ -1,0 +1,1 @@
+"""Predictions and labels → figures with intervals. Pure functions: no files, no framework."""

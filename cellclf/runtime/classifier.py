@@ -1,0 +1,162 @@
+"""Classifier: an exported file, opened and ready to name what images show. The library's front door."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellclf.card import Card, read_model_file
+from cellclf.data.decoding import RESIZE_METHOD, Pixels, decode, decode_file
+from cellclf.environment import usable_cores
+from cellclf.errors import DecodeError, ModelFileError, VerificationError
+from cellclf.runtime.pipeline import in_order
+from cellclf.runtime.session import OnNote, Session, open_session
+
+__all__ = ["EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
+
+EXPORTED = Path("exported")
+"""Where `cellclf export` writes and `cellclf predict` looks, below the current folder."""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one image shows. probability is the label's; probabilities sum to 1; model is the file's SHA-256; provider is what really ran."""
+
+    path: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    model: str
+    provider: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self)
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The `count` most probable labels, best first."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that could not be read, and why."""
+
+    path: str
+    error: str
+    model: str
+    provider: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self)
+
+
+class Classifier:
+    """An exported file on one device.
+
+    path: the .onnx file; None = the newest in ./exported. device: auto | cpu | cuda | tensorrt | a GPU's number. threads: CPU threads to use, None =
+    all this process may. on_note: called with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, device: str = "auto", threads: int | None = None, on_note: OnNote | None = None) -> None:
+        file = read_model_file(Path(path) if path is not None else newest_model())
+        self.path: Path = file.path
+        self.card: Card = file.card
+        self.fingerprint: str = file.fingerprint
+        if self.card.resize != RESIZE_METHOD:
+            raise ModelFileError(f"{file.path} wants images resized by {self.card.resize!r}, which this version cannot do; update cellclf")
+        self.threads = threads or usable_cores()
+        self._content = file.content
+        self._device = device
+        self._lock = Lock()
+        self._sessions: dict[int, Session] = {}
+        self._open(1 if self.threads == 1 else self.threads, on_note)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the network's outputs."""
+        return self.card.labels
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of the provider that really runs."""
+        return next(iter(self._sessions.values())).provider
+
+    def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """uint8 RGB [batch, height, width, 3] of the card's size → float32 [batch, classes], using all threads for the batch."""
+        return self._run(images, self.threads)
+
+    def predict(self, image: str | Path | bytes) -> Prediction:
+        """Name what one image shows, given its path or its bytes; raises DecodeError with the reason."""
+        height, width = self.card.height_px, self.card.width_px
+        if isinstance(image, bytes):
+            name, pixels = "", decode(image, height_px=height, width_px=width)
+        else:
+            name, pixels = str(image), decode_file(Path(image), height_px=height, width_px=width)
+        return self._prediction(name, self.probabilities(pixels[None])[0])
+
+    def predict_many(self, paths: Iterable[str | Path], *, batch_size: int = _BATCH) -> Iterator[Prediction | Failure]:
+        """One record an input, in input order; an unreadable input becomes a Failure and the others go on.
+
+        Each of `threads` workers decodes a batch and runs it on one CPU thread, so that no core waits for another; at most a few batches are held.
+        """
+        chunks = _chunks((str(path) for path in paths), batch_size)
+        for records in in_order(self._predict_chunk, chunks, workers=self.threads):
+            yield from records
+
+    def _predict_chunk(self, paths: list[str]) -> list[Prediction | Failure]:
+        decoded: list[Pixels | str] = []
+        for path in paths:
+            try:
+                decoded.append(decode_file(Path(path), height_px=self.card.height_px, width_px=self.card.width_px))
+            except DecodeError as error:
+                decoded.append(str(error))
+        images = [pixels for pixels in decoded if not isinstance(pixels, str)]
+        rows = iter(self._run(np.stack(images), 1)) if images else iter(())
+        return [
+            Failure(path, pixels, self.fingerprint, self.provider) if isinstance(pixels, str) else self._prediction(path, next(rows))
+            for path, pixels in zip(paths, decoded, strict=True)
+        ]
+
+    def _run(self, images: Pixels, threads: int) -> npt.NDArray[np.float32]:
+        values = self._open(threads).run(images)
+        if not np.isfinite(values).all() or np.abs(values.sum(axis=1) - 1).max() > 0.01:
+            raise VerificationError(f"{self.path} gave values on {self.provider} that are no probabilities; run `cellclf verify {self.path}`")
+        return values
+
+    def _open(self, threads: int, on_note: OnNote | None = None) -> Session:
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = open_session(self._content, device=self._device, threads=threads, on_note=on_note)
+            return self._sessions[threads]
+
+    def _prediction(self, path: str, row: npt.NDArray[np.float32]) -> Prediction:
+        values = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
+        label = self.labels[int(row.argmax())]
+        return Prediction(path, label, values[label], values, self.fingerprint, self.provider)
+
+
+def newest_model(folder: Path = EXPORTED) -> Path:
+    """The .onnx file written last in a folder; raises ModelFileError."""
+    files = sorted(folder.glob("*.onnx"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    if not files:
+        raise ModelFileError(f"no .onnx file in {folder}/; export a run first (cellclf export), or name a file with --model")
+    return files[-1]
+
+
+def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,132 @@
+"""PROVIDERS: one row = one execution provider of ONNX Runtime; and which one a --device means on this machine."""
+
+import contextlib
+import ctypes
+import importlib
+import io
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cellclf.errors import ProviderUnavailableError
+from cellclf.tables import Table
+
+__all__ = ["DEVICES", "PROVIDERS", "Provider", "Target", "cuda_generation", "gpu_count", "libraries", "parse_device", "preload_gpu_libraries"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """name: as a user types it. onnxruntime_name: as ONNX Runtime does. options: its session options. gpu: whether it takes a device number.
+
+    libraries: shared libraries it loads, with {cuda} for the CUDA generation that this ONNX Runtime was built for.
+    """
+
+    name: str
+    onnxruntime_name: str
+    gpu: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+
+
+_CUDA_LIBRARIES = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcudnn.so.9")
+
+PROVIDERS: Table[Provider] = Table(
+    "device",
+    [
+        Provider(name="cpu", onnxruntime_name="CPUExecutionProvider"),
+        # TF32 would change an fp32 file's probabilities in the third digit.
+        Provider(name="cuda", onnxruntime_name="CUDAExecutionProvider", gpu=True, options={"use_tf32": "0"}, libraries=_CUDA_LIBRARIES),
+        Provider(
+            name="tensorrt",
+            onnxruntime_name="TensorrtExecutionProvider",
+            gpu=True,
+            libraries=(*_CUDA_LIBRARIES, "libnvinfer.so.10", "libnvonnxparser.so.10"),
+        ),
+    ],
+)
+
+DEVICES = ("auto", *PROVIDERS, "N")
+"""What --device takes; N is the number of a GPU (as cuda)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A provider and, for GPUs, which one."""
+
+    provider: Provider
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.provider.name}:{self.index}" if self.provider.gpu else self.provider.name
+
+
+def parse_device(device: str) -> Target | None:
+    """The target that a --device names, None for 'auto'; raises UnknownNameError."""
+    if device == "auto":
+        return None
+    if device.isdigit():
+        return Target(PROVIDERS["cuda"], int(device))
+    name, _, index = device.partition(":")
+    provider = PROVIDERS.find(name if index.isdigit() or not index else device)
+    return Target(provider, int(index or 0))
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs that the driver offers this process; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if sys.platform != "win32" else "nvcuda.dll")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def cuda_generation() -> str | None:
+    """Major CUDA version that this ONNX Runtime was built for, None for a CPU build."""
+    built = importlib.import_module("onnxruntime.capi.build_and_package_info")
+    version = str(getattr(built, "cuda_version", "") or "")
+    return version.partition(".")[0] or None
+
+
+def preload_gpu_libraries() -> None:
+    """Let ONNX Runtime find the CUDA libraries that pip installed; it prints what it misses, which `libraries` tells better."""
+    import onnxruntime
+
+    if hasattr(onnxruntime, "preload_dlls") and cuda_generation():
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+
+
+def libraries(provider: Provider) -> dict[str, bool]:
+    """For each shared library of a provider, whether it can be loaded here (after preload_gpu_libraries)."""
+    found = {}
+    for pattern in provider.libraries:
+        name = pattern.format(cuda=cuda_generation() or "")
+        try:
+            ctypes.CDLL(name)
+            found[name] = True
+        except OSError:
+            found[name] = False
+    return found
+
+
+def why_not(target: Target) -> ProviderUnavailableError:
+    """The error for a provider that did not open, with the most likely fix."""
+    import onnxruntime
+
+    name = target.provider.name
+    if target.provider.onnxruntime_name not in onnxruntime.get_available_providers():
+        extra = f"cuda{cuda_generation() or 13}"
+        return ProviderUnavailableError(f"device {name}: this onnxruntime was built without it; install it with: pip install 'cellclf[{extra}]'")
+    count = gpu_count()
+    if count == 0:
+        return ProviderUnavailableError(f"device {name}: no NVIDIA GPU, or no driver for it, on this machine; use --device cpu")
+    if target.index >= count:
+        return ProviderUnavailableError(f"device {target}: this machine has {count} GPUs, numbered from 0")
+    missing = [library for library, found in libraries(target.provider).items() if not found]
+    if missing:
+        extra = f"pip install 'cellclf[cuda{cuda_generation()}]'" if name == "cuda" else "install TensorRT 10 beside the CUDA libraries"
+        return ProviderUnavailableError(f"device {name}: {', '.join(missing)} cannot be loaded; {extra}")
+    return ProviderUnavailableError(f"device {name}: ONNX Runtime could not open it although its libraries are there; see cellclf doctor")

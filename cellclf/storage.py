@@ -1,0 +1,71 @@
+"""Files and folders that are whole or not there. Imports nothing of ours."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["cache_folder", "new_file", "new_folder", "sha256_of_file", "write_csv"]
+
+
+def cache_folder() -> Path:
+    """Where decoded images and the drawn sample are kept: $CELLCLF_CACHE, else ~/.cache/cellclf."""
+    return Path(os.environ.get("CELLCLF_CACHE") or Path.home() / ".cache" / "cellclf")
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in path's own folder (made if missing) that no other process uses; it keeps path's suffixes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{os.getpid()}-{os.urandom(4).hex()}-{path.name}"
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to; on leaving without an error it replaces `path`, else nothing is left."""
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; on leaving without an error it becomes `path`, unless another process made it first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        try:
+            temporary.replace(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a whole CSV file at once: comma, header line, \\n line ends."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with new_file(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

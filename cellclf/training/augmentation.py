@@ -1,0 +1,49 @@
+"""AUGMENTATIONS: one row = one way to vary training images, as Keras layers inside the network. Pixels stay in 0–255."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cellclf.tables import Table
+
+__all__ = ["AUGMENTATIONS", "Augmentation"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """name; what it does in words; and a function from the `keras` module to its layers, each seeded by the training loop."""
+
+    name: str
+    description: str
+    layers: Callable[[Any], list[Any]]
+
+
+def _light(keras: Any) -> list[Any]:
+    layers = keras.layers
+    return [layers.RandomFlip("horizontal"), layers.RandomTranslation(0.08, 0.08, fill_mode="nearest")]
+
+
+def _cells(keras: Any) -> list[Any]:
+    layers = keras.layers
+    return [layers.RandomFlip("horizontal_and_vertical"), layers.RandomRotation(0.5, fill_mode="reflect")]
+
+
+def _xray(keras: Any) -> list[Any]:
+    layers = keras.layers
+    return [
+        layers.RandomFlip("horizontal"),
+        layers.RandomTranslation(0.08, 0.08, fill_mode="nearest"),
+        layers.RandomZoom((-0.15, 0.15), fill_mode="nearest"),
+        layers.RandomContrast(0.2, value_range=(0, 255)),
+    ]
+
+
+AUGMENTATIONS: Table[Augmentation] = Table(
+    "augmentation",
+    [
+        Augmentation("none", "every epoch sees the same pixels", lambda _: []),
+        Augmentation("light", "horizontal flips, shifts of up to 8 %", _light),
+        Augmentation("cells", "flips on both axes, any rotation (a smear has no upright)", _cells),
+        Augmentation("xray", "horizontal flips, shifts of up to 8 %, zoom of up to 15 %, contrast of up to 20 %", _xray),
+    ],
+)
