@@ -20,19 +20,23 @@ from cellclf.data.decoding import RESIZE_METHOD, Pixels
 from cellclf.data.manifest import Entry, Split
 from cellclf.data.prepare import Prepared, reopen
 from cellclf.environment import installed_versions, usable_cores
-from cellclf.errors import ParityError, RunError
+from cellclf.errors import ParityError, RunError, WeightsError
 from cellclf.evaluation.metrics import SplitMetrics, measure
 from cellclf.runtime.session import Session, open_session
 from cellclf.storage import new_file
 from cellclf.training.framework import require_keras
 from cellclf.training.network import build_network
+from cellclf.training.recipe import TrainingPrecision
 from cellclf.training.run import Run
+from cellclf.training.weights import load_strictly
 
 __all__ = ["Exported", "export"]
 
 _COMPARED_IMAGES = 256
 _CALIBRATION_IMAGES = 256
 _BATCH = 32
+_STORED_TOLERANCE: dict[TrainingPrecision, float] = {"float32": 1e-3, "mixed_bfloat16": 0.2, "mixed_float16": 0.05}
+"""How far probabilities computed in float32 here may be from those the run stored on its own backend in its own precision."""
 
 OnStage = Callable[[str, int, int], None]
 
@@ -91,9 +95,9 @@ def _open(run: Run, on_stage: OnStage) -> _Source:
     prepared = reopen(run.manifest(), setup.data, image_size_px=setup.recipe.image_size_px, on_progress=on_stage)
     network = build_network(setup.recipe, classes=len(setup.data.labels), weights=None, steps_per_epoch=1).whole
     try:
-        network.load_weights(run.weights)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{run.weights} does not fit the run's recipe: {str(error).splitlines()[0]}") from error
+        load_strictly(network, run.weights)
+    except WeightsError as error:
+        raise RunError(f"{run.weights} does not fit the run's recipe: {error}") from error
     return _Source(run, network, prepared, on_stage)
 
 
@@ -107,8 +111,10 @@ def _run_session(session: Session, images: Pixels) -> npt.NDArray[np.float32]:
 
 
 def _parity(source: _Source, session: Session, row: PrecisionRow) -> Parity:
-    images = source.images(_drawn(source.prepared.manifest.split("validation"), _COMPARED_IMAGES))
+    entries = _drawn(source.prepared.manifest.split("validation"), _COMPARED_IMAGES)
+    images = source.images(entries)
     expected = np.concatenate([np.asarray(source.network.predict_on_batch(images[at : at + _BATCH])) for at in range(0, len(images), _BATCH)])
+    _check_against_run(source, entries, expected)
     found = _run_session(session, images)
     difference = np.abs(found - expected)
     best = np.sort(expected, axis=1)
@@ -130,6 +136,19 @@ def _parity(source: _Source, session: Session, row: PrecisionRow) -> Parity:
             f"(allowed {allowed.mean_difference:.2g}), {clear_flips:.1%} clear labels flipped (allowed {allowed.flipped:.1%}); nothing was written"
         )
     return parity
+
+
+def _check_against_run(source: _Source, entries: tuple[Entry, ...], found: npt.NDArray[np.float32]) -> None:
+    """The network just loaded must give what the run stored when it ended; raises RunError where its weights or images are not the run's own."""
+    stored = source.run.predictions("validation")
+    missing = [entry.path for entry in entries if entry.path not in stored]
+    largest = 1.0 if missing else float(np.abs(found - np.array([stored[entry.path] for entry in entries])).max())
+    allowed = _STORED_TOLERANCE[source.run.setup().recipe.precision]
+    if largest > allowed:
+        raise RunError(
+            f"run {source.run.name}: its weights do not give its stored predictions (they differ by up to {largest:.2g}, {allowed:g} is allowed); "
+            "a file of the run was changed"
+        )
 
 
 def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, *, digest: str, calibration: int | None) -> Card:

@@ -80,10 +80,8 @@ def correct_biases(model: Any, images: Pixels) -> Any:
     shifts = _mean_shifts(model, convolutions, values, images)
     for number, (node, shift) in enumerate(zip(convolutions, shifts, strict=True)):
         name = f"corrected_bias_{number}"
-        if len(node.input) < 3 or not node.input[2]:
-            bias = np.zeros_like(shift)
-        else:
-            bias = numpy_helper.to_array(values[node.input[2]])
+        biased = len(node.input) > 2 and node.input[2]
+        bias = numpy_helper.to_array(values[node.input[2]]) if biased else np.zeros_like(shift)
         del node.input[2:]
         node.input.append(name)
         corrected.graph.initializer.append(numpy_helper.from_array((bias - shift).astype(np.float32), name))

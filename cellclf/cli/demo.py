@@ -27,12 +27,14 @@ def demo_recipe() -> Recipe:
         DataRequest(data="sample"),
         image_size_px=96,
         weights="none",
-        epochs=30,
+        epochs=25,
+        batch_size=8,
         patience=0,
         schedule="cosine",
-        learning_rate=2e-3,
+        learning_rate=1e-2,
         dropout=0.2,
-        hidden=(16,),
+        hidden=(),
+        augmentation="light",
     )
 
 

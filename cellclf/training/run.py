@@ -139,6 +139,12 @@ class Run:
         with (self.folder / "history.csv").open(encoding="utf-8", newline="") as stream:
             return tuple(Epoch.model_validate(row) for row in csv.DictReader(stream))
 
+    def predictions(self, split: Split) -> dict[str, tuple[float, ...]]:
+        """Stored probabilities of one split, by path, in the labels' order."""
+        with (self.folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row[2] == split]
+        return {row[0]: tuple(float(value) for value in row[5:]) for row in rows}
+
     def write_predictions(self, manifest: Manifest, probabilities: dict[Split, npt.NDArray[np.float32]]) -> None:
         """Write predictions.csv: a row an image of the given splits, probabilities [images, classes] in the manifest's order."""
         labels = manifest.labels

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from cellclf.backbones import Backbone
 from cellclf.errors import WeightsError
 from cellclf.storage import new_file, sha256_of_file
 
-__all__ = ["load_backbone_weights", "places", "resolve_weights"]
+__all__ = ["load_backbone_weights", "load_strictly", "places", "resolve_weights"]
 
 _TIMEOUT_S = 30
 
@@ -57,15 +58,28 @@ def _download(row: Backbone, target: Path) -> Path:
     return target
 
 
-def load_backbone_weights(model: Any, row: Backbone, path: Path) -> str:
-    """Load a weights file (.h5 or .weights.h5) into a backbone and return the file's SHA-256; raises WeightsError where it does not fit."""
+def load_strictly(model: Any, path: Path) -> None:
+    """Load a Keras weights file into a model, every layer of it; raises WeightsError with the reason where any does not fit or is missing.
+
+    Keras only warns where a file lacks a group of layers, and leaves those at their random start.
+    """
     before = [value.copy() for value in model.get_weights()]
     try:
-        model.load_weights(path)
-    except (ValueError, KeyError, OSError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (ValueError, KeyError, OSError, TypeError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path} does not fit {row.title} without its classifier: {reason}") from error
+        raise WeightsError(reason) from error
     unchanged = [old.shape for old, new in zip(before, model.get_weights(), strict=True) if old.ndim > 1 and (old == new).all()]
     if unchanged:
-        raise WeightsError(f"{path} does not fit {row.title}: {len(unchanged)} of its layers are not in the file")
+        raise WeightsError(f"{len(unchanged)} of its layers are not in the file")
+
+
+def load_backbone_weights(model: Any, row: Backbone, path: Path) -> str:
+    """Load a weights file (.h5 or .weights.h5) into a backbone and return the file's SHA-256; raises WeightsError where it does not fit."""
+    try:
+        load_strictly(model, path)
+    except WeightsError as error:
+        raise WeightsError(f"{path} does not fit {row.title} without its classifier: {error}") from error
     return sha256_of_file(path)

@@ -1,0 +1,60 @@
+# Two commands do all set-up on a machine with Python >= 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help install demo test lint wheel bench results-spine constraints clean
+
+help:
+	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
+	@echo "make test            install, then run the whole test suite"
+	@echo "make lint            ruff, mypy --strict, import-linter"
+	@echo "make wheel           build the wheel; predict and verify from it in a fresh environment without TensorFlow"
+	@echo "make bench           pytest benchmarks/"
+	@echo "make results-spine   train and measure on the real data sets (needs CELLCLF_DATA and CELLCLF_WEIGHTS); writes docs/results/spine.*"
+	@echo "make constraints     solve constraints.txt anew"
+
+install: $(STAMP)
+
+# The installer itself comes from the constraints file, with its hash.
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "cellclf needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/cellclf demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/lint-imports
+
+wheel: install
+	rm -rf dist build/base && mkdir -p build
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+	$(PYTHON) -m venv build/base
+	$(BIN)/uv pip install --quiet --python build/base/bin/python --constraint constraints.txt dist/*.whl
+	$(BIN)/python tests/base_install.py build/base/bin
+
+bench: install
+	$(BIN)/python -m pytest benchmarks/
+
+results-spine: install
+	$(BIN)/python benchmarks/spine_results.py
+
+constraints: install
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra serve --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .cache

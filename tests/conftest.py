@@ -1,0 +1,85 @@
+"""Shared material, made once a session: a small drawn sample, a run trained on it, and its exported file."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Nothing of the user's own is read or written. Set before any test module is imported.
+_HOME = Path(tempfile.mkdtemp(prefix="cellclf-tests-"))
+REAL_DATA = os.environ.get("CELLCLF_DATA")
+REAL_WEIGHTS = os.environ.get("CELLCLF_WEIGHTS")
+os.environ["CELLCLF_CACHE"] = str(_HOME / "cache")
+os.environ["CELLCLF_DATA"] = str(_HOME / "data")
+os.environ["KAGGLEHUB_CACHE"] = str(_HOME / "kaggle")
+os.environ["KERAS_HOME"] = str(_HOME / "keras")
+os.environ.pop("CELLCLF_WEIGHTS", None)
+os.environ.pop("CELLCLF_RUNS", None)
+os.environ["NO_COLOR"] = "1"
+
+from cellclf.artifact.export import export  # noqa: E402
+from cellclf.data.prepare import DataRequest  # noqa: E402
+from cellclf.data.sample import write_sample  # noqa: E402
+from cellclf.training.recipe import Recipe, make_recipe  # noqa: E402
+from cellclf.training.run import Run  # noqa: E402
+from cellclf.training.train import train  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished command: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def sample_folder() -> Path:
+    """The built-in sample, small: 8 + 4 images a label, where `--data sample` finds it."""
+    folder = _HOME / "data" / "sample"
+    write_sample(folder, train_per_label=8, test_per_label=4)
+    return folder
+
+
+def small_recipe(**choices: object) -> Recipe:
+    """Two epochs of the smallest backbone on the sample, from a random start."""
+    defaults: dict[str, object] = {"image_size_px": 48, "weights": "none", "epochs": 2, "batch_size": 8, "patience": 0, "augmentation": "none"}
+    return make_recipe("mobilenet025", DataRequest(data="sample"), **{**defaults, **choices})
+
+
+@pytest.fixture(scope="session")
+def finished_run(sample_folder: Path) -> Run:
+    """A run of `small_recipe`."""
+    assert sample_folder.is_dir()
+    return train(small_recipe(), _HOME / "runs" / "small")
+
+
+@pytest.fixture(scope="session")
+def model_file(finished_run: Run) -> Path:
+    """The run's exported fp32 file."""
+    return export(finished_run, _HOME / "exported" / "small.onnx").path
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., Completed]:
+    """Run `cellclf` in a process of its own, in an empty folder: cli("predict", "a.png", stdin=…)."""
+
+    def run(*arguments: str | Path, stdin: str = "", **environment: str) -> Completed:
+        done = subprocess.run(
+            [sys.executable, "-m", "cellclf", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -1,0 +1,248 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellclf.errors import BadImagesError, RunError
+from cellclf.evaluation.metrics import cross_entropy
+from cellclf.training.progress import Progress
+from cellclf.training.run import Run, find_run, newest_run
+from cellclf.training.train import resume, train
+from tests.conftest import small_recipe
+
+RUN_FILES = {
+    "recipe.json",
+    "manifest.csv",
+    "environment.json",
+    "history.csv",
+    "model.weights.h5",
+    "predictions.csv",
+    "metrics.json",
+    "curves.png",
+}
+
+
+TRAIN = [sys.executable, "-m", "cellclf", "train", "--backbone", "mobilenet025", "--data", "sample"]
+TRAIN += ["--weights", "none", "--image-size", "48", "--batch-size", "8"]
+
+
+class StopsIn(Progress):
+    """Interrupts the training in the middle of an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        self.now = epoch
+
+    def batch_done(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
+        if self.now == self.epoch and step == 2:
+            raise KeyboardInterrupt
+
+
+def losses(run: Run) -> list[tuple[int, float, float, float]]:
+    return [(row.epoch, row.train_loss, row.validation_loss, row.learning_rate) for row in run.history()]
+
+
+def probabilities(run: Run, split: str) -> tuple[np.ndarray, np.ndarray]:
+    manifest = run.manifest()
+    entries = [entry for entry in manifest.entries if entry.split == split]
+    stored = run.predictions("test" if split == "test" else "validation")
+    values = np.array([stored[entry.path] for entry in entries])
+    return values, np.array([manifest.labels.index(entry.label) for entry in entries])
+
+
+def test_a_run_folder_holds_what_the_design_names_and_nothing_else(finished_run: Run) -> None:
+    assert {path.name for path in finished_run.folder.iterdir()} == RUN_FILES
+
+
+def test_history_has_every_epoch_and_finite_figures(finished_run: Run) -> None:
+    history = finished_run.history()
+    assert [row.epoch for row in history] == [1, 2]
+    assert all(np.isfinite(list(row.model_dump().values())).all() for row in history)
+
+
+def test_learning_time_is_split_into_data_compile_and_fit(finished_run: Run) -> None:
+    spent = finished_run.metrics().learning_time
+    assert min(spent.data_s, spent.compile_s, spent.fit_s) > 0
+    assert spent.total_s == pytest.approx(spent.data_s + spent.compile_s + spent.fit_s)
+
+
+def test_stored_predictions_give_the_stored_figures(finished_run: Run) -> None:
+    values, truth = probabilities(finished_run, "test")
+    test = finished_run.metrics().test
+    assert test.accuracy.value == pytest.approx((values.argmax(axis=1) == truth).mean())
+    assert test.loss == pytest.approx(cross_entropy(values, truth), abs=1e-6)
+
+
+def test_an_existing_run_folder_is_never_written_into(finished_run: Run) -> None:
+    with pytest.raises(RunError, match="exists already"):
+        train(small_recipe(), finished_run.folder)
+
+
+def test_a_broken_image_stops_the_run_before_its_folder_is_made(tmp_path: Path, sample_folder: Path) -> None:
+    broken = sample_folder / "TRAIN" / "MONOCYTE" / "slide99_0001.jpeg"
+    broken.write_bytes(b"\xff\xd8 cut")
+    try:
+        with pytest.raises(BadImagesError, match=r"slide99_0001\.jpeg"):
+            train(small_recipe(), tmp_path / "run")
+    finally:
+        broken.unlink()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, sample_folder: Path) -> None:
+    assert sample_folder.is_dir()
+    recipe = small_recipe(epochs=3, augmentation="cells", schedule="cosine", deterministic=True)
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "stopped", progress=StopsIn(2))
+    stopped = Run(tmp_path / "stopped")
+    assert not stopped.finished
+    assert [row.epoch for row in stopped.history()] == [1]
+    resumed = resume(stopped)
+    assert losses(resumed) == losses(whole)
+    np.testing.assert_array_equal(probabilities(resumed, "test")[0], probabilities(whole, "test")[0])
+    assert {path.name for path in resumed.folder.iterdir()} == RUN_FILES
+
+
+def test_a_killed_run_resumes_with_the_full_history_and_the_right_best_epoch(tmp_path: Path, sample_folder: Path) -> None:
+    assert sample_folder.is_dir()
+    options = [
+        "--backbone",
+        "mobilenet025",
+        "--data",
+        "sample",
+        "--weights",
+        "none",
+        "--image-size",
+        "48",
+        "--epochs",
+        "6",
+        "--batch-size",
+        "8",
+        "--patience",
+        "6",
+        "--name",
+        "killed",
+    ]
+    command = [sys.executable, "-m", "cellclf", "train", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    history = tmp_path / "runs" / "killed" / "history.csv"
+    give_up = time.monotonic() + 240
+    while not (history.exists() and history.read_text().count("\n") >= 3):
+        assert time.monotonic() < give_up, "two epochs did not end in time"
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run = Run(tmp_path / "runs" / "killed")
+    assert not run.finished
+    resumed = resume(run)
+    rows = resumed.history()
+    metrics = resumed.metrics()
+    assert [row.epoch for row in rows] == list(range(1, metrics.epochs_run + 1))
+    assert metrics.epochs_run == 6
+    best = min(rows, key=lambda row: row.validation_loss)
+    assert metrics.best_epoch == metrics.weights_epoch == best.epoch
+    values, truth = probabilities(resumed, "validation")
+    assert cross_entropy(values, truth) == pytest.approx(best.validation_loss, abs=1e-4)
+    assert {path.name for path in resumed.folder.iterdir()} == RUN_FILES
+
+
+def test_early_stopping_restores_the_best_weights(tmp_path: Path, sample_folder: Path) -> None:
+    assert sample_folder.is_dir()
+    run = train(small_recipe(epochs=12, patience=1, learning_rate=0.05), tmp_path / "run")
+    metrics, rows = run.metrics(), run.history()
+    best = min(rows, key=lambda row: row.validation_loss)
+    assert metrics.stopped_early
+    assert metrics.epochs_run < 12
+    assert metrics.weights_epoch == best.epoch == metrics.epochs_run - 1
+    values, truth = probabilities(run, "validation")
+    assert cross_entropy(values, truth) == pytest.approx(best.validation_loss, abs=1e-4)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished_run: Run) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in finished_run.folder.iterdir()}
+    assert resume(finished_run) == finished_run
+    assert {path.name: path.stat().st_mtime_ns for path in finished_run.folder.iterdir()} == before
+
+
+def test_a_frozen_backbone_trains_on_features_computed_once(tmp_path: Path, sample_folder: Path) -> None:
+    """The head is fitted on features; the saved whole network must then give the very same probabilities."""
+    assert sample_folder.is_dir()
+    from cellclf.artifact.export import export
+
+    run = train(small_recipe(freeze="all", epochs=4), tmp_path / "frozen")
+    parameters = run.metrics().parameters
+    assert parameters.trainable == 256 * 16 + 16 + 16 * 4 + 4
+    card = export(run, tmp_path / "frozen.onnx").card
+    assert card.metrics["test"]["accuracy"].value == run.metrics().test.accuracy.value
+    from cellclf.runtime.classifier import Classifier, Prediction
+
+    manifest = run.manifest()
+    records = list(Classifier(tmp_path / "frozen.onnx", device="cpu").predict_many(manifest.file(entry) for entry in manifest.split("test")))
+    found = np.array([[record.probabilities[label] for label in manifest.labels] for record in records if isinstance(record, Prediction)])
+    np.testing.assert_allclose(found, probabilities(run, "test")[0], atol=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_an_error(tmp_path: Path, sample_folder: Path) -> None:
+    assert sample_folder.is_dir()
+    with pytest.raises(RunError, match="diverged"):
+        train(small_recipe(learning_rate=1e30, epochs=3), tmp_path / "run")
+
+
+def test_runs_are_found_by_name_and_by_folder_and_the_newest_is_the_last_to_finish(finished_run: Run, tmp_path: Path) -> None:
+    runs = finished_run.folder.parent
+    assert find_run("small", runs=runs).folder == finished_run.folder
+    assert find_run(str(finished_run.folder), runs=tmp_path).folder == finished_run.folder
+    assert newest_run(runs=runs).folder == finished_run.folder
+    with pytest.raises(RunError, match="no run 'smal'"):
+        find_run("smal", runs=runs)
+    with pytest.raises(RunError, match="no finished run"):
+        newest_run(runs=tmp_path)
+
+
+def test_jax_trains_the_same_network_and_its_weights_move_to_tensorflow(tmp_path: Path, sample_folder: Path) -> None:
+    """Trained by JAX in a process of its own; exported here by TensorFlow; the file must give JAX's stored probabilities."""
+    assert sample_folder.is_dir()
+    pytest.importorskip("jax")
+    options = [
+        "--backbone",
+        "mobilenet025",
+        "--data",
+        "sample",
+        "--weights",
+        "none",
+        "--image-size",
+        "48",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--patience",
+        "0",
+        "--name",
+        "jax",
+        "--json",
+    ]
+    command = [sys.executable, "-m", "cellclf", "train", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs_run"] == 1
+    run = Run(tmp_path / "runs" / "jax")
+    assert run.environment().keras_backend == "jax"
+    from cellclf.artifact.export import export
+    from cellclf.runtime.classifier import Classifier
+
+    file = export(run, tmp_path / "jax.onnx").path
+    manifest = run.manifest()
+    entry = manifest.split("test")[0]
+    found = Classifier(file, device="cpu").predict(manifest.file(entry)).probabilities
+    np.testing.assert_allclose(list(found.values()), probabilities(run, "test")[0][0], atol=1e-4)
