@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint wheel bench results-spine constraints clean
+.PHONY: help install demo test lint wheel bench results-spine results-speed constraints clean
 
 help:
 	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
@@ -13,6 +13,7 @@ help:
 	@echo "make wheel           build the wheel; predict and verify from it in a fresh environment without TensorFlow"
 	@echo "make bench           pytest benchmarks/"
 	@echo "make results-spine   train and measure on the real data sets (needs CELLCLF_DATA and CELLCLF_WEIGHTS); writes docs/results/spine.*"
+	@echo "make results-speed   run the benchmarks and write docs/results/speed.*"
 	@echo "make constraints     solve constraints.txt anew"
 
 install: $(STAMP)
@@ -51,6 +52,11 @@ bench: install
 
 results-spine: install
 	$(BIN)/python benchmarks/spine_results.py
+
+results-speed: install
+	mkdir -p docs/results
+	$(BIN)/python -m pytest benchmarks/ --benchmark-json=docs/results/speed.json
+	$(BIN)/python benchmarks/speed_page.py
 
 constraints: install
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra serve --universal --python-version 3.11 \

@@ -2,8 +2,8 @@
 
     CELLCLF_DATA=… CELLCLF_WEIGHTS=… python benchmarks/spine_results.py [--only PART …]
 
-A run that an earlier call left in runs/ is used again; remove it to train anew. Parts: blood-official, blood-random, chest-official, chest-random, backbones. Each part's commands and figures replace that part of the JSON;
-the page is written from the JSON alone. About 45 minutes on 2 cores.
+Parts: blood-official, blood-random, chest-official, chest-random, backbones. Each replaces its part of the JSON; the page is
+written from the JSON alone. A run that an earlier call left in runs/ is used again; remove it to train anew. About 45 minutes on 2 cores.
 """
 
 import argparse

@@ -26,7 +26,7 @@ from cellclf.runtime.session import Session, open_session
 from cellclf.storage import new_file
 from cellclf.training.framework import require_keras
 from cellclf.training.network import build_network
-from cellclf.training.recipe import TrainingPrecision
+from cellclf.training.recipe import Recipe, TrainingPrecision
 from cellclf.training.run import Run
 from cellclf.training.weights import load_strictly
 
@@ -175,7 +175,7 @@ def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, 
         data=data.name,
         data_fingerprint=data.fingerprint,
         recipe_fingerprint=recipe.fingerprint,
-        recipe=recipe.model_copy(update={"data": recipe.data.model_copy(update={"data": data.name})}).model_dump(mode="json"),
+        recipe=_without_paths(recipe, data.name),
         protocol=data.protocol,
         leaks=tuple(str(leak) for leak in data.leaks),
         metrics={"validation": _estimates(validation), "test": _estimates(test)},
@@ -192,6 +192,12 @@ def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, 
         versions=installed_versions(),
         graph_sha256=digest,
     )
+
+
+def _without_paths(recipe: Recipe, data: str) -> dict[str, Any]:
+    """The recipe as plain data, with names in place of the exporting machine's folders."""
+    request = recipe.data.model_copy(update={"data": data})
+    return recipe.model_copy(update={"data": request, "weights": Path(recipe.weights).name}).model_dump(mode="json")
 
 
 def _measured(source: _Source, session: Session, split: Split) -> SplitMetrics:

@@ -1,0 +1,72 @@
+"""What the benchmarks share: ours and a peer in turn, so that their ratio holds when the machine's speed drifts."""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellclf.data.datasets import DATASETS, find, locate
+from cellclf.environment import Environment
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "exported" / "blood-cells-mobilenet025.onnx"
+
+
+def compare(benchmark: Any, ours: Callable[[], Any], peer: Callable[[], Any], *, rounds: int, target: float | None) -> None:
+    """Time `ours` with pytest-benchmark and `peer` before each round; keep the pairs and the median ratio peer / ours in extra_info."""
+    peer_s: list[float] = []
+
+    def run_peer() -> None:
+        started = time.perf_counter()
+        peer()
+        peer_s.append(time.perf_counter() - started)
+
+    benchmark.pedantic(ours, setup=run_peer, rounds=rounds, warmup_rounds=1)
+    ours_s = benchmark.stats.stats.data
+    ratios = [theirs / own for theirs, own in zip(peer_s[-len(ours_s) :], ours_s, strict=True)]
+    benchmark.extra_info |= {
+        "peer_median_s": statistics.median(peer_s[-len(ours_s) :]),
+        "peer_over_ours": statistics.median(ratios),
+        "peer_over_ours_lowest": min(ratios),
+        "peer_over_ours_highest": max(ratios),
+        "target": target,
+        "load_average": os.getloadavg()[0],
+    }
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """This environment's interpreter."""
+    return sys.executable
+
+
+@pytest.fixture(scope="session")
+def cells() -> list[Path]:
+    """512 images: the blood-cell test set where it is here, else the drawn sample's, repeated."""
+    real = find(DATASETS["blood-cells"])
+    folder = (real or locate(DATASETS["sample"])) / "TEST"
+    images = sorted(path for path in folder.rglob("*.jpeg"))
+    step = max(1, len(images) // 512)
+    return (images[::step] * (512 // len(images[::step]) + 1))[:512]
+
+
+@pytest.fixture
+def scratch() -> Path:
+    """An empty folder."""
+    return Path(tempfile.mkdtemp(prefix="cellclf-bench-"))
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Leave the machine's name out; what it is stands in the environment."""
+    machine_info.pop("node", None)
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Store the environment beside the figures."""
+    output_json["environment"] = Environment.of_this_machine(provider="CPUExecutionProvider").model_dump(mode="json")

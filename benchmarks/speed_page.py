@@ -1,0 +1,44 @@
+"""docs/results/speed.json (pytest-benchmark's own file) → docs/results/speed.md. Written by `make results-speed`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+
+
+def row(found: dict[str, Any]) -> str:
+    """One benchmark as a line of the table."""
+    extra = found["extra_info"]
+    stats = found["stats"]
+    peer = f"{extra['peer_median_s']:.3f}" if "peer_median_s" in extra else ""
+    ratio = f"{extra['peer_over_ours']:.2f} ({extra['peer_over_ours_lowest']:.2f}–{extra['peer_over_ours_highest']:.2f})" if peer else ""
+    target = f"≥ {extra['target']:.2f}" if extra.get("target") else (f"≤ {extra['target_s']} s" if "target_s" in extra else "")
+    others = [f"{name} {extra[name]:.2f}" for name in ("images_per_second", "share_of_bound", "decode_s", "network_s") if name in extra]
+    return f"| {found['name']} | {stats['median']:.3f} | {peer} | {ratio} | {target} | {stats['rounds']} | {', '.join(others)} |"
+
+
+def main() -> None:
+    """Write the page."""
+    results = json.loads((RESULTS / "speed.json").read_text())
+    machine = results["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    gpu = ", ".join(machine["gpus"]) or "none; not yet measured on a GPU"
+    lines = [
+        "# Speed",
+        "",
+        "Written by `make results-speed` from speed.json; no figure is typed. Medians in seconds. Ours and the peer run in turn in one",
+        "process, so the ratio peer / ours (median, lowest–highest of the pairs) holds although the machine is shared and noisy. What is",
+        "compared stands in each benchmark's docstring (benchmarks/).",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores, GPU: {gpu}. Python {machine['python']}, {versions}.",
+        "",
+        "| benchmark | ours, s | peer, s | peer / ours | target | rounds | |",
+        "|---|---|---|---|---|---|---|",
+        *[row(found) for found in results["benchmarks"]],
+    ]
+    (RESULTS / "speed.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Files → predictions: the pipeline against the loop that most people write, with the same file on the same images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from benchmarks.conftest import MODEL, compare
+from cellclf import Classifier
+
+
+def naive(session: Any, paths: list[Path], size: tuple[int, int]) -> list[int]:
+    """Open, float32, one session.run an image."""
+    found = []
+    for path in paths:
+        pixels = np.asarray(Image.open(path).convert("RGB").resize(size), dtype=np.float32)
+        found.append(int(session.run(None, {"image": pixels[None].astype(np.uint8)})[0].argmax()))
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 64])
+def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[Path], batch_size: int) -> None:
+    """Target: ≥ 4 times the naive loop."""
+    classifier = Classifier(MODEL, device="cpu")
+    session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
+    size = (classifier.card.width_px, classifier.card.height_px)
+    compare(
+        benchmark,
+        lambda: list(classifier.predict_many(cells, batch_size=batch_size)),
+        lambda: naive(session, cells, size),
+        rounds=5,
+        target=4.0,
+    )
+    benchmark.extra_info["images_per_second"] = len(cells) / benchmark.stats.stats.median
+
+
+def test_the_work_conserving_bound(benchmark: Any, cells: list[Path]) -> None:
+    """What one core would need for decoding and for the network alone, and what share of that bound the pipeline reaches on all cores."""
+    import time
+
+    from cellclf.data.decoding import decode_file
+
+    classifier = Classifier(MODEL, device="cpu", threads=1)
+    whole = Classifier(MODEL, device="cpu")
+    height, width = classifier.card.height_px, classifier.card.width_px
+    parts: list[tuple[float, float]] = []
+
+    def alone() -> None:
+        started = time.perf_counter()
+        pixels = np.stack([decode_file(path, height_px=height, width_px=width) for path in cells])
+        decoded = time.perf_counter()
+        for start in range(0, len(pixels), 16):
+            classifier.probabilities(pixels[start : start + 16])
+        parts.append((decoded - started, time.perf_counter() - decoded))
+
+    compare(benchmark, lambda: list(whole.predict_many(cells)), alone, rounds=5, target=0.9 * whole.threads)
+    benchmark.extra_info["decode_s"], benchmark.extra_info["network_s"] = (float(np.median([part[at] for part in parts])) for at in (0, 1))
+    benchmark.extra_info["share_of_bound"] = benchmark.extra_info["peer_over_ours"] / whole.threads

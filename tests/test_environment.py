@@ -1,0 +1,81 @@
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cellclf.environment import PACKAGES, Environment, gpus, installed_versions, usable_cores
+
+
+def put_program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def printed_by(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_versions_are_those_of_the_packages_that_are_installed() -> None:
+    installed = {name.lower().replace("_", "-"): version for name, version in ((d.name, d.version) for d in importlib.metadata.distributions())}
+    assert installed_versions() == {name: installed[name] for name in PACKAGES if name in installed}
+    assert "numpy" in installed_versions()
+
+
+def test_asking_for_versions_imports_none_of_the_packages() -> None:
+    code = "import sys; from cellclf.environment import *; installed_versions(); print(*sys.modules)"
+    assert not {"numpy", "tensorflow", "keras", "onnxruntime", "PIL"} & set(printed_by(code).split())
+
+
+def test_the_usable_cores_are_at_least_one_and_no_more_than_the_machine_has() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no CPU affinity")
+def test_a_process_bound_to_one_core_may_use_one() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from cellclf.environment import usable_cores; print(usable_cores())"
+    assert printed_by(code).strip() == "1"
+
+
+def test_gpus_are_the_names_that_the_driver_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put_program(tmp_path, "nvidia-smi", "echo 'NVIDIA H200 '\necho\necho 'NVIDIA L4'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == ("NVIDIA H200", "NVIDIA L4")
+
+
+def test_a_driver_that_fails_shows_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put_program(tmp_path, "nvidia-smi", "echo 'NVIDIA-SMI has failed'\nexit 9")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == ()
+
+
+def test_without_nvidia_smi_there_is_no_gpu_and_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == ()
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Environment.of_this_machine().git_commit is None
+
+
+def test_the_environment_says_what_a_figure_was_made_with() -> None:
+    found = Environment.of_this_machine(keras_backend="tensorflow", provider="CPUExecutionProvider")
+    assert found.python == sys.version.split()[0]
+    assert found.cores == usable_cores()
+    assert found.memory_gib is None or 0.1 < found.memory_gib < 1e5
+    assert found.cpu and found.platform
+    assert (found.keras_backend, found.provider) == ("tensorflow", "CPUExecutionProvider")
+    assert found.git_commit is None or re.fullmatch(r"[0-9a-f]{12,40}(-dirty)?", found.git_commit)
+
+
+def test_the_environment_comes_back_from_its_file(tmp_path: Path) -> None:
+    found = Environment.of_this_machine()
+    found.write(tmp_path / "environment.json")
+    assert Environment.read(tmp_path / "environment.json") == found
+    assert json.loads((tmp_path / "environment.json").read_text())["provider"] is None
