@@ -63,9 +63,13 @@ def sha256_of_file(path: Path) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a whole CSV file at once: comma, header line, \\n line ends."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    lines = [_csv_line(header), *map(_csv_line, rows)]
     with new_file(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+        temporary.write_text("".join(lines), encoding="utf-8", newline="")
+
+
+def _csv_line(row: Sequence[Any]) -> str:
+    """One line; Python's writer quotes a field with a carriage return only where its own line end has one."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"

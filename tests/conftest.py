@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A slow or busy machine is no failure.
+settings.register_profile("cellclf", deadline=None)
+settings.load_profile("cellclf")
 
 # Nothing of the user's own is read or written. Set before any test module is imported.
 _HOME = Path(tempfile.mkdtemp(prefix="cellclf-tests-"))

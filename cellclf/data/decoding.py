@@ -7,12 +7,21 @@ one file, more than MAX_PIXELS, floating-point pixels, and 16-bit files that use
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Importing a plugin registers its format; Pillow itself would load all fifty for these two.
+from PIL import (
+    Image,
+    ImageOps,
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 from cellclf.errors import DecodeError
 
@@ -30,9 +39,13 @@ MAX_PIXELS = 89_478_485
 """Largest width × height that is decoded (Pillow's own warning limit, 256 MiB of RGB)."""
 
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "MPO")
+_NO_WINDOW = "16-bit file whose values end at {}: its window is not known; convert it to 8 bits, or to the full 16-bit range"
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")  # MPO comes in as JPEG
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _TWELVE_BITS = 4095
+
+# Pillow says so and goes on: damaged EXIF only costs the rotation, and a cut TIFF ends in a DecodeError.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data|Truncated File Read", category=UserWarning)
 
 
 def is_image_name(path: Path) -> bool:
@@ -58,9 +71,9 @@ def decode(content: bytes, *, height_px: int, width_px: int) -> Pixels:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_unusual(image)
+            sixteen_bits = any(";16" in str(tile) for tile in image.tile)
             image.load()
-            upright = _upright(image)
-            rgb = _to_rgb(upright)
+            rgb = _to_rgb(_upright(image), sixteen_bits=sixteen_bits)
             return np.asarray(rgb.resize((width_px, height_px), Image.Resampling.BILINEAR))
     except UnidentifiedImageError as error:
         raise DecodeError("not an image, or of a kind that is not read (JPEG, PNG, BMP, TIFF, WebP, GIF, PPM are)") from error
@@ -90,15 +103,25 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
+def _to_rgb(image: Image.Image, *, sixteen_bits: bool) -> Image.Image:
+    """RGB of 8 bits; sixteen_bits: whether the file has 16 bits a channel, of which Pillow keeps the upper 8 where there is colour or alpha."""
     if image.mode in _SIXTEEN_BIT_MODES:
         return _eight_bit(image).convert("RGB")
+    if sixteen_bits and max(high for _, high in _colour_extrema(image)) <= _TWELVE_BITS >> 8:
+        raise DecodeError(_NO_WINDOW.format("12 bits or fewer"))
+    if image.mode == "RGB":
+        return image
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _colour_extrema(image: Image.Image) -> list[tuple[int, int]]:
+    """Lowest and highest value of each band but alpha."""
+    bands = [band for band, name in zip(image.split(), image.getbands(), strict=True) if name not in "Aa"]
+    values = [np.asarray(band) for band in bands]
+    return [(int(band.min()), int(band.max())) for band in values]
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -108,5 +131,5 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if low < 0 or high > 65535:
         raise DecodeError(f"pixel values from {low} to {high} do not fit 16 bits")
     if high <= _TWELVE_BITS:
-        raise DecodeError(f"16-bit file whose values end at {high}: its window is not known; convert it to 8 bits, or to the full 16-bit range")
+        raise DecodeError(_NO_WINDOW.format(high))
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cellclf.errors import BadImagesError, DataError
 __all__ = ["BadImage", "DataRecord", "DataRequest", "Prepared", "has_test_set", "list_images", "prepare", "reopen"]
 
 _SHOWN = 5
+_UNSTORABLE = "its name is not UTF-8 or holds control characters; rename it"
 HIDDEN_FAMILIES = (
     "the files are augmented copies of fewer originals and nothing given says which belong together, so copies of one original are on both sides"
 )
@@ -93,10 +95,12 @@ class _Listed:
 def _listed(request: DataRequest, on_progress: OnProgress | None) -> _Listed:
     found = scan(request.data, group_rule=request.group_rule)
     protocol = _protocol(request, found)
-    files = _limited(found, request)
+    everything = _limited(found, request)
+    files = [file for file in everything if _storable(file.path)]
     hashes = hash_files([found.root / file.path for file in files], on_progress=on_progress)
     lost = [file.path for file, sha in zip(files, hashes, strict=True) if not sha]
     unreadable = [BadImage(path=path, reason=_why_unreadable(found.root / path)) for path in lost]
+    unreadable += [BadImage(path=ascii(file.path)[1:-1], reason=_UNSTORABLE) for file in everything if not _storable(file.path)]
     return _Listed(found, protocol, [(file, sha) for file, sha in zip(files, hashes, strict=True) if sha], unreadable)
 
 
@@ -106,7 +110,10 @@ def prepare(request: DataRequest, *, image_size_px: int, on_progress: OnProgress
     found, pairs = listed.found, listed.pairs
     file_of = {sha: found.root / file.path for file, sha in pairs}
     cache = open_cache(file_of, height_px=image_size_px, width_px=image_size_px, on_progress=on_progress)
-    bad = listed.unreadable + [BadImage(path=file.path, reason=cache.errors[sha]) for file, sha in pairs if sha in cache.errors] + _two_labels(pairs)
+    readable = [(file, sha) for file, sha in pairs if sha not in cache.errors]
+    bad = (
+        listed.unreadable + [BadImage(path=file.path, reason=cache.errors[sha]) for file, sha in pairs if sha in cache.errors] + _two_labels(readable)
+    )
     if bad and request.on_bad_image == "error":
         raise BadImagesError(_bad_message(bad, found.root))
     left_out = {image.path for image in bad}
@@ -157,9 +164,9 @@ def _protocol(request: DataRequest, found: Scan) -> Protocol:
             f"{found.name} cannot be split by group: its files are augmented copies and their names do not tell which belong together; "
             "use --protocol official, or give a .csv with a group column"
         )
-    if request.fold and protocol != "grouped":
+    if request.fold is not None and protocol != "grouped":
         raise DataError("--fold goes with the protocol 'grouped'")
-    if min(request.fractions) <= 0 or abs(sum(request.fractions) - 1) > 1e-6:
+    if not all(0 < share < 1 for share in request.fractions) or abs(sum(request.fractions) - 1) > 1e-6:
         raise DataError(f"fractions {request.fractions} must be three positive numbers that add up to 1")
     return protocol
 
@@ -211,7 +218,7 @@ def _sides(units: dict[str, Counter[str]], protocol: Protocol, request: DataRequ
     train, validation, test = request.fractions
     if protocol == "official":
         shares = {"train": train, "validation": validation}
-    elif request.fold:
+    elif request.fold is not None:
         fold, folds = _fold(request.fold)
         by_name = fold_sides(fold, folds)
         shares = {str(number): 1.0 for number in range(1, folds + 1)}
@@ -221,10 +228,10 @@ def _sides(units: dict[str, Counter[str]], protocol: Protocol, request: DataRequ
 
 
 def _fold(text: str) -> tuple[int, int]:
-    number, _, total = text.partition("/")
-    if not (number.isdigit() and total.isdigit()):
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    if match is None:
         raise DataError(f"fold {text!r} must be K/N, for example 1/5")
-    return int(number), int(total)
+    return int(match[1]), int(match[2])
 
 
 def _check_labels(manifest: Manifest) -> None:
@@ -262,7 +269,7 @@ def _record(found: Scan, request: DataRequest, protocol: Protocol, manifest: Man
 def _leaks(manifest: Manifest, protocol: Protocol, *, hidden: bool) -> tuple[Leak, ...]:
     """Why validation or test figures are too good, as far as it can be known here."""
     reasons: dict[Split, str] = {}
-    sides: dict[Split, set[str]] = {split: set(manifest.group_keys(split)) for split in SPLITS}
+    sides = {split: {entry.group for entry in manifest.split(split) if entry.group} for split in SPLITS}
     contents = {split: {entry.sha256 for entry in manifest.split(split)} for split in SPLITS}
     trained_on: dict[Split, tuple[Split, ...]] = {"validation": ("train",), "test": ("train", "validation")}
     for split, others in trained_on.items():
@@ -277,6 +284,11 @@ def _leaks(manifest: Manifest, protocol: Protocol, *, hidden: bool) -> tuple[Lea
         elif hidden and split == "validation":
             reasons[split] = HIDDEN_FAMILIES
     return tuple(Leak(split=split, reason=reason) for split, reason in reasons.items())
+
+
+def _storable(path: str) -> bool:
+    """Whether a name can stand in a UTF-8 file, one line a row."""
+    return path.isprintable() and path.encode("utf-8", "replace").decode() == path
 
 
 def _why_unreadable(path: Path) -> str:

@@ -96,7 +96,7 @@ def _folder_files(root: Path) -> tuple[Found, ...]:
 def _label_folders(root: Path, folder: Path) -> list[Found]:
     files = []
     for label_folder in sorted(child for child in folder.iterdir() if child.is_dir() and not _ignored(child)):
-        images = [path for path in sorted(label_folder.rglob("*")) if is_image_name(path) and path.is_file()]
+        images = [path for path in sorted(label_folder.rglob("*")) if is_image_name(path) and (path.is_file() or path.is_symlink())]
         if not images:
             raise DataError(f"label folder {label_folder} holds no images")
         files += [Found(path.relative_to(root).as_posix(), label_folder.name) for path in images]

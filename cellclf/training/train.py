@@ -62,6 +62,7 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> 
 def resume(run: Run, *, progress: Progress | None = None) -> Run:
     """Continue a run after its last whole epoch; a finished run is returned as it is. Raises RunError, DataError."""
     if run.finished:
+        clear_checkpoints(run.folder)  # a kill after the last file was written leaves them behind
         return run
     started = time.perf_counter()
     watcher = progress or Progress()

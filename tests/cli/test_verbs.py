@@ -1,0 +1,428 @@
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cellclf.backbones import BACKBONES
+from cellclf.card import Card, read_model_file
+from cellclf.data.manifest import SPLITS
+from cellclf.runtime.providers import PROVIDERS
+from cellclf.training.run import Run
+from tests.cli.reading import NO_NETWORK, error_line, table_rows
+from tests.conftest import Completed
+from tests.model_files import resigned, scaled_head
+
+Cli = Callable[..., Completed]
+
+
+@pytest.fixture(scope="module")
+def test_images(sample_folder: Path) -> list[Path]:
+    return sorted((sample_folder / "TEST").rglob("*.jpeg"))
+
+
+@pytest.fixture
+def own_folder(test_images: list[Path], tmp_path: Path) -> Path:
+    """Somebody's own folder: eight of the images under other names, a folder a label, no test set, groups unknown."""
+    folder = tmp_path / "mine"
+    for number, path in enumerate(test_images[::2]):
+        target = folder / path.parent.name / f"photo{number}.jpeg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return folder
+
+
+def bracketed(model_file: Path, tmp_path: Path) -> Path:
+    """A copy of the model whose path reads like Rich's markup, a closing tag included."""
+    folder = tmp_path / "a["
+    folder.mkdir()
+    return Path(shutil.copy(model_file, folder / "b].onnx"))
+
+
+# verify and show
+
+
+def test_verify_proves_a_file_and_names_its_sha256(cli: Cli, model_file: Path) -> None:
+    done = cli("verify", model_file)
+    assert done.code == 0
+    assert f"verified {model_file} on" in done.out
+    assert "8 golden cases in batches of 1, 2, 7, 32" in done.out
+    assert f"sha256 {read_model_file(model_file).fingerprint}" in done.out
+
+
+def test_verify_as_json(cli: Cli, model_file: Path) -> None:
+    found = json.loads(cli("verify", model_file, "--device", "cpu", "--json").out)
+    assert (found["path"], found["fingerprint"]) == (str(model_file), read_model_file(model_file).fingerprint)
+    assert (found["cases"], found["batch_sizes"], found["provider"]) == (8, [1, 2, 7, 32], "CPUExecutionProvider")
+    assert found["max_difference"] <= found["tolerance"]
+
+
+def test_verify_of_a_file_that_gives_other_numbers_is_one_line(cli: Cli, model_file: Path, tmp_path: Path) -> None:
+    forged = resigned(model_file, tmp_path / "m.onnx", network=scaled_head(-1))
+    assert "gives other probabilities" in error_line(cli("verify", forged))
+
+
+@pytest.mark.parametrize("verb", ["verify", "show", "evaluate"])
+def test_a_file_that_is_no_model_is_one_line(cli: Cli, verb: str, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no model")
+    assert "text.onnx" in error_line(cli(verb, "text.onnx"))
+
+
+@pytest.mark.parametrize("verb", ["verify", "show", "evaluate"])
+def test_a_model_whose_path_reads_like_markup_is_named_as_it_is(cli: Cli, verb: str, model_file: Path, tmp_path: Path) -> None:
+    path = bracketed(model_file, tmp_path)
+    done = cli(verb, path)
+    assert "Traceback" not in done.err
+    assert done.code == 0
+    assert str(path) in done.out
+
+
+def test_show_as_json_is_the_card(cli: Cli, model_file: Path) -> None:
+    done = cli("show", model_file, "--json")
+    assert done.code == 0
+    assert done.err == ""
+    assert Card.parse(done.out, where="stdout") == read_model_file(model_file).card
+
+
+def test_show_tells_what_a_user_must_know_before_trusting_a_file(cli: Cli, model_file: Path) -> None:
+    done, file = cli("show", model_file), read_model_file(model_file)
+    assert done.code == 0
+    for text in (
+        file.fingerprint,
+        ", ".join(file.card.labels),
+        file.card.intended_use,
+        file.card.licence,
+        file.card.protocol,
+        "uint8 [batch, 48, 48, 3]",
+    ):
+        assert text in done.out
+    assert f"{file.card.metrics['test']['accuracy'].value:.4f}" in done.out
+
+
+def test_show_says_that_a_split_leaks(cli: Cli, model_file: Path, tmp_path: Path) -> None:
+    leaky = resigned(model_file, tmp_path / "m.onnx", card={"leaks": ["test LEAKS: patients on both sides"]})
+    assert "test LEAKS: patients on both sides" in cli("show", leaky).out
+
+
+# evaluate
+
+
+def recomputed(labels: Sequence[str], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The plain figures of predictions, each written down anew from its definition; an image's label is its folder's name."""
+    truth = [Path(record["path"]).parent.name for record in records]
+    rows = [[record["probabilities"][label] for label in labels] for record in records]
+    predicted = [labels[row.index(max(row))] for row in rows]
+    confusion = [[sum(t == a and p == b for t, p in zip(truth, predicted, strict=True)) for b in labels] for a in labels]
+    areas = []
+    for number, label in enumerate(labels):
+        positive = [row[number] for row, t in zip(rows, truth, strict=True) if t == label]
+        negative = [row[number] for row, t in zip(rows, truth, strict=True) if t != label]
+        areas.append(sum((a > b) + (a == b) / 2 for a in positive for b in negative) / (len(positive) * len(negative)))
+    return {
+        "accuracy": sum(confusion[n][n] for n in range(len(labels))) / len(rows),
+        "balanced_accuracy": sum(confusion[n][n] / sum(confusion[n]) for n in range(len(labels))) / len(labels),
+        "loss": -sum(math.log(row[labels.index(t)]) for row, t in zip(rows, truth, strict=True)) / len(rows),
+        "auc": sum(areas) / len(areas),
+        "confusion": confusion,
+    }
+
+
+def assert_figures(metrics: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert metrics["accuracy"]["value"] == pytest.approx(expected["accuracy"])
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(expected["balanced_accuracy"])
+    assert metrics["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+    assert metrics["auc"] == pytest.approx(expected["auc"], abs=1e-9)
+    assert metrics["confusion"] == expected["confusion"]
+
+
+def test_evaluate_gives_the_figures_of_what_predict_predicts(cli: Cli, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
+    done = cli("evaluate", model_file, "--json", "--output", "figures/test.json", "--picture", "figures/confusion.png")
+    assert done.code == 0
+    found, card = json.loads(done.out), read_model_file(model_file).card
+    predicted = cli("predict", sample_folder / "TEST", "--model", model_file, "--ndjson")
+    assert_figures(found["metrics"], recomputed(card.labels, [json.loads(line) for line in predicted.out.splitlines()]))
+    assert (found["split"], found["same_data_as_trained"], found["data_fingerprint"]) == ("test", True, card.data_fingerprint)
+    assert (found["metrics"]["images"], found["metrics"]["groups"], found["metrics"]["interval_unit"]) == (16, 4, "group")
+    assert (found["model_sha256"], found["provider"], found["notes"], found["unreadable"]) == (
+        read_model_file(model_file).fingerprint,
+        "CPUExecutionProvider" if "CPU" in found["provider"] else found["provider"],
+        [],
+        {},
+    )
+    assert found["metrics"]["accuracy"] == card.model_dump()["metrics"]["test"]["accuracy"], "the card's own figure, measured again"
+    assert json.loads((tmp_path / "figures" / "test.json").read_text()) == found
+    with Image.open(tmp_path / "figures" / "confusion.png") as picture:
+        picture.verify()
+        assert picture.format == "PNG"
+        assert min(picture.size) > 200
+
+
+def test_evaluate_prints_its_figures_and_the_confusion_matrix(cli: Cli, model_file: Path) -> None:
+    done, labels = cli("evaluate", model_file), read_model_file(model_file).card.labels
+    assert done.code == 0
+    assert "16 images, 4 groups" in done.out
+    assert "95 % intervals over groups" in done.out
+    assert all(f"→ {label}" in done.out for label in labels)
+
+
+def test_evaluate_all_measures_every_image(cli: Cli, model_file: Path, sample_folder: Path) -> None:
+    done = cli("evaluate", model_file, "--split", "all", "--json")
+    found, labels = json.loads(done.out), read_model_file(model_file).card.labels
+    assert (found["split"], found["metrics"]["images"]) == ("all", len(list(sample_folder.rglob("*.jpeg"))))
+    predicted = cli("predict", sample_folder, "--model", model_file, "--ndjson")
+    assert_figures(found["metrics"], recomputed(labels, [json.loads(line) for line in predicted.out.splitlines()]))
+    assert found["notes"], "training images are among them"
+
+
+def test_evaluate_of_the_validation_split_measures_the_runs_own_validation_images(cli: Cli, model_file: Path, finished_run: Run) -> None:
+    metrics = json.loads(cli("evaluate", model_file, "--split", "validation", "--json").out)["metrics"]
+    own = finished_run.metrics().validation
+    assert (metrics["images"], metrics["confusion"]) == (own.images, [list(row) for row in own.confusion])
+    assert metrics["loss"] == pytest.approx(own.loss, abs=1e-5)
+
+
+def test_evaluate_measures_all_images_of_a_folder_that_has_no_test_set(cli: Cli, model_file: Path, own_folder: Path) -> None:
+    done = cli("evaluate", model_file, "--data", own_folder, "--json")
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert found["metrics"]["images"] == len(list(own_folder.rglob("*.jpeg"))) == 8
+    assert found["split"] == "all"
+
+
+def test_evaluate_says_that_it_does_not_know_whether_other_images_were_trained_on(cli: Cli, model_file: Path, own_folder: Path) -> None:
+    found = json.loads(cli("evaluate", model_file, "--data", own_folder, "--split", "all", "--json").out)
+    assert not found["same_data_as_trained"]
+    assert "not known" in " ".join(found["notes"])
+    assert found["metrics"]["interval_unit"] == "file"
+
+
+def test_evaluate_reports_a_broken_image_measures_the_others_and_exits_with_3(cli: Cli, model_file: Path, own_folder: Path) -> None:
+    (own_folder / "MONOCYTE" / "broken.png").write_text("no picture")
+    done = cli("evaluate", model_file, "--data", own_folder, "--split", "all", "--json")
+    assert done.code == 3
+    found = json.loads(done.out)
+    assert list(found["unreadable"]) == ["MONOCYTE/broken.png"]
+    assert found["metrics"]["images"] == 8
+    assert "1 images could not be read" in done.err
+
+
+def test_evaluate_reports_a_missing_image_of_a_csv_measures_the_others_and_exits_with_3(
+    cli: Cli, model_file: Path, test_images: list[Path], tmp_path: Path
+) -> None:
+    with (tmp_path / "mine.csv").open("w", newline="") as stream:
+        rows = [["path", "label"], *([str(path), path.parent.name] for path in test_images), ["missing.png", "MONOCYTE"]]
+        csv.writer(stream).writerows(rows)
+    done = cli("evaluate", model_file, "--data", "mine.csv", "--split", "all", "--json")
+    assert done.code == 3, done.err
+    assert list(json.loads(done.out)["unreadable"]) == ["missing.png"]
+
+
+def test_evaluate_refuses_labels_that_the_model_does_not_know(cli: Cli, model_file: Path, own_folder: Path) -> None:
+    (own_folder / "MONOCYTE").rename(own_folder / "BASOPHIL")
+    line = error_line(cli("evaluate", model_file, "--data", own_folder))
+    assert "BASOPHIL" in line
+    assert "it knows EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL" in line
+
+
+def test_evaluate_leaves_no_file_when_it_fails(cli: Cli, model_file: Path, own_folder: Path, tmp_path: Path) -> None:
+    (own_folder / "MONOCYTE").rename(own_folder / "BASOPHIL")
+    error_line(cli("evaluate", model_file, "--data", own_folder, "--output", "out/a.json", "--picture", "out/a.png"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "offered"),
+    [("--split", "tset", "test"), ("--data", "sampel", "sample"), ("--protocol", "gruoped", "grouped"), ("--device", "cudda", "cuda")],
+)
+def test_evaluate_of_an_unknown_name_is_one_line_that_offers_the_right_one(cli: Cli, model_file: Path, option: str, wrong: str, offered: str) -> None:
+    line = error_line(cli("evaluate", model_file, option, wrong))
+    assert wrong in line
+    assert offered in line
+
+
+# doctor
+
+
+def test_doctor_as_json_names_every_provider_data_set_and_backbone(cli: Cli, tmp_path: Path) -> None:
+    done = cli("doctor", "--json")
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert [state["name"] for state in found["providers"]] == list(PROVIDERS)
+    assert found["providers"][0]["works"]
+    assert list(found["weights"]) == list(BACKBONES)
+    assert found["datasets"]["sample"]["found"] == str(Path(os.environ["CELLCLF_DATA"]) / "sample")
+    assert found["datasets"]["chest-xray"]["found"] is None
+    assert found["datasets"]["chest-xray"]["looked_in"]
+    assert found["cache"].startswith(os.environ["CELLCLF_CACHE"])
+    assert found["models"] == []
+    assert not list(tmp_path.iterdir()), "it only looks"
+
+
+def test_doctor_tells_the_same_in_words(cli: Cli) -> None:
+    done = cli("doctor")
+    assert done.code == 0
+    assert "cpu: works" in done.out
+    assert "chest-xray: not here; looked in" in done.out
+    assert all(f"{name}: " in done.out for name in BACKBONES)
+
+
+# data
+
+
+def test_data_show_counts_labels_and_splits(cli: Cli, sample_folder: Path, finished_run: Run) -> None:
+    done = cli("data", "show", "sample", "--image-size", "48")
+    assert done.code == 0
+    assert f"sample in {sample_folder}" in done.out
+    counts = finished_run.setup().data.counts
+    rows = {row[0]: row[1:] for row in table_rows(done.out, "official", *counts["test"], "all") if row[0] in SPLITS}
+    assert rows == {split: [*(str(count) for count in counts[split].values()), str(sum(counts[split].values()))] for split in SPLITS}
+    assert "LEAKS" not in done.out
+
+
+def test_data_show_as_json_is_what_a_run_would_record(cli: Cli, finished_run: Run) -> None:
+    found = json.loads(cli("data", "show", "sample", "--image-size", "48", "--json").out)
+    own = finished_run.setup().data
+    assert (found["fingerprint"], found["counts"], found["groups_known"], found["leaks"]) == (own.fingerprint, own.counts, True, [])
+
+
+def test_the_random_protocol_is_marked_leaks(cli: Cli) -> None:
+    done = cli("data", "show", "sample", "--image-size", "48", "--protocol", "random")
+    assert done.code == 0
+    assert "validation LEAKS:" in done.out
+    assert "test LEAKS:" in done.out
+
+
+def test_data_show_names_a_broken_file_and_exits_with_3(cli: Cli, sample_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sample_folder, tmp_path / "own"))
+    broken = folder / "TRAIN" / "MONOCYTE" / "broken [1].png"
+    broken.write_text("no picture")
+    done = cli("data", "show", "own", "--image-size", "48")
+    assert done.code == 3
+    assert "cannot be used TRAIN/MONOCYTE/broken [1].png: " in done.out
+    line = error_line(cli("data", "show", "own", "--image-size", "48", "--on-bad-image", "error"))
+    assert str(broken) in line
+
+
+def test_data_show_of_labels_that_read_like_markup_shows_them(cli: Cli, own_folder: Path) -> None:
+    (own_folder / "MONOCYTE").rename(own_folder / "[red]")
+    done = cli("data", "show", own_folder, "--image-size", "48", "--protocol", "random", "--fractions", "0.4,0.3,0.3")
+    assert "Traceback" not in done.err
+    assert "[red]" in done.out or "[red]" in done.err
+
+
+def test_data_show_alone_lists_every_named_set(cli: Cli) -> None:
+    done = cli("data", "show")
+    assert done.code == 0
+    assert all(name in done.out for name in ("blood-cells", "chest-xray", "sample"))
+    assert "cellclf data fetch chest-xray" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["sampel"], "did you mean sample"),
+        (["sample", "--protocol", "rondom"], "random"),
+        (["sample", "--fractions", "a,b,c"], "--fractions 'a,b,c'"),
+        (["sample", "--fractions", "nan,nan,nan"], "fractions"),
+        (["sample", "--protocol", "grouped", "--fold", "6/5"], "fold 6/5"),
+        (["sample", "--protocol", "grouped", "--fold", "²/5"], "fold"),
+        (["sample", "--group-rule", "("], "group rule"),
+        (["sample", "--on-bad-image", "ignore"], "--on-bad-image 'ignore'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_data_options_are_one_line_that_names_them(cli: Cli, arguments: list[str], named: str) -> None:
+    assert named in error_line(cli("data", "show", *arguments))
+
+
+@pytest.mark.parametrize("size", ["0", "-5"])
+def test_an_image_size_that_cannot_be_is_refused_without_a_traceback(cli: Cli, size: str) -> None:
+    done = cli("data", "show", "sample", "--image-size", size)
+    assert done.code in (1, 2)
+    assert "Traceback" not in done.err
+    assert "image-size" in done.err
+
+
+def test_data_fetch_prints_where_a_set_is(cli: Cli, sample_folder: Path) -> None:
+    done = cli("data", "fetch", "sample")
+    assert (done.code, done.out) == (0, f"{sample_folder}\n")
+
+
+def test_data_fetch_of_an_unknown_set_offers_the_near_name(cli: Cli) -> None:
+    assert "did you mean chest-xray" in error_line(cli("data", "fetch", "chestxray"))
+
+
+def test_data_fetch_without_a_network_tells_the_three_ways_to_provide_the_set(cli: Cli) -> None:
+    line = error_line(cli("data", "fetch", "chest-xray", **NO_NETWORK))
+    assert "could not be fetched" in line
+    assert all(way in line for way in ("CELLCLF_DATA", "cellclf data fetch chest-xray", "--data DIR"))
+
+
+# train and export
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offered"),
+    [
+        (["--backbone", "resnet5"], "did you mean resnet50"),
+        (["--protocol", "groupd"], "grouped"),
+        (["--augment", "cels"], "did you mean cells"),
+        (["--precision", "float23"], "'float32'"),
+        (["--schedule", "cosin"], "'cosine'"),
+        (["--freeze", "some"], "all-but-N"),
+        (["--hidden", "many"], "--hidden 'many'"),
+        (["--resume", "nothing-of-that-name"], "nothing-of-that-name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_train_with_a_wrong_choice_is_one_line_and_makes_no_run(cli: Cli, tmp_path: Path, arguments: list[str], offered: str) -> None:
+    line = error_line(cli("train", "--data", "sample", *arguments))
+    assert offered in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_without_the_imagenet_file_names_where_it_looked_and_leaves_no_run(cli: Cli, tmp_path: Path) -> None:
+    done = cli("train", "--backbone", "mobilenet025", "--data", "sample", "--image-size", "48", **NO_NETWORK)
+    line = error_line(done)
+    assert "ImageNet weights of MobileNet 0.25 are not here and could not be downloaded" in line
+    assert str(Path(os.environ["KERAS_HOME"]) / "models" / BACKBONES["mobilenet025"].weights_filename) in line
+    assert "--weights FILE" in line
+    assert "--weights none" in line
+    assert not list(tmp_path.iterdir())
+    assert not list(Path(os.environ["KERAS_HOME"]).rglob("*.h5"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--precision", "fp8"], "did you mean"),
+        (["--output", "model.txt"], "must end in .onnx"),
+        (["--output", "model.onnx", "--precision", "all"], "one --precision"),
+        ([], "cellclf train"),
+        (["no-such-run"], "no-such-run"),
+    ],
+    ids=["unknown precision", "wrong suffix", "one file for three", "no run", "unknown run"],
+)
+def test_export_with_a_wrong_choice_is_one_line_and_writes_nothing(cli: Cli, tmp_path: Path, arguments: list[str], named: str) -> None:
+    assert named in error_line(cli("export", *arguments))
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_export_writes_the_newest_run_where_predict_finds_it(cli: Cli, finished_run: Run, test_images: list[Path], tmp_path: Path) -> None:
+    done = cli("export", "--runs", finished_run.folder.parent, "--json")
+    assert done.code == 0
+    (written,) = json.loads(done.out)
+    path = tmp_path / "exported" / f"{finished_run.name}.onnx"
+    assert (written["path"], written["size_bytes"]) == (f"exported/{finished_run.name}.onnx", path.stat().st_size)
+    assert Card.model_validate(written["card"] | {"labels": tuple(written["card"]["labels"])}) == read_model_file(path).card
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    predicted = cli("predict", test_images[0], "--json")
+    assert json.loads(predicted.out)[0]["model"] == read_model_file(path).fingerprint
+    unexpected = [line for line in done.err.splitlines() if not line.startswith("exporting run ")]
+    assert not unexpected, "progress only: what TensorFlow and ONNX Runtime chatter is held back"
