@@ -22,7 +22,7 @@ RESULTS = ROOT / "docs" / "results"
 WORK = ROOT / "runs"
 PRECISIONS = ("fp32", "fp16", "int8")
 
-COMMON = "--backbone mobilenet025 --image-size 128 --batch-size 64 --learning-rate 2e-3 --schedule cosine --patience 0"
+COMMON = "--backbone mobilenet025 --image-size 128 --batch-size 32 --dropout 0.2 --learning-rate 2e-3 --schedule cosine --patience 0"
 RUNS = {
     "blood-official": f"{COMMON} --data blood-cells --protocol official --epochs 6",
     "blood-random": f"{COMMON} --data blood-cells --protocol random --epochs 6",

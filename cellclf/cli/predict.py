@@ -59,8 +59,9 @@ def _records(classifier: Classifier, inputs: list[str], batch_size: int) -> Iter
     """One file goes through all threads at once; more go through the pipeline."""
     paths = list(expand(inputs)) if "-" not in inputs else expand(inputs)
     if isinstance(paths, list) and len(paths) == 1:
-        batch_size = 1
-    yield from classifier.predict_many(paths, batch_size=batch_size)
+        yield classifier.record(paths[0])
+    else:
+        yield from classifier.predict_many(paths, batch_size=batch_size)
 
 
 def _as_dict(record: Record, top_k: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Classifier:
         self._device = device
         self._lock = Lock()
         self._sessions: dict[int, Session] = {}
-        self._open(1 if self.threads == 1 else self.threads, on_note)
+        self._open(self.threads, on_note)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -102,16 +102,20 @@ class Classifier:
             name, pixels = str(image), decode_file(Path(image), height_px=height, width_px=width)
         return self._prediction(name, self.probabilities(pixels[None])[0])
 
+    def record(self, path: str | Path) -> Prediction | Failure:
+        """One input's record, all threads at work on it; an unreadable file becomes a Failure."""
+        return self._predict_chunk([str(path)], self.threads)[0]
+
     def predict_many(self, paths: Iterable[str | Path], *, batch_size: int = _BATCH) -> Iterator[Prediction | Failure]:
         """One record an input, in input order; an unreadable input becomes a Failure and the others go on.
 
         Each of `threads` workers decodes a batch and runs it on one CPU thread, so that no core waits for another; at most a few batches are held.
         """
         chunks = _chunks((str(path) for path in paths), batch_size)
-        for records in in_order(self._predict_chunk, chunks, workers=self.threads):
+        for records in in_order(lambda chunk: self._predict_chunk(chunk, 1), chunks, workers=self.threads):
             yield from records
 
-    def _predict_chunk(self, paths: list[str]) -> list[Prediction | Failure]:
+    def _predict_chunk(self, paths: list[str], threads: int) -> list[Prediction | Failure]:
         decoded: list[Pixels | str] = []
         for path in paths:
             try:
@@ -119,7 +123,7 @@ class Classifier:
             except DecodeError as error:
                 decoded.append(str(error))
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]
-        rows = iter(self._run(np.stack(images), 1)) if images else iter(())
+        rows = iter(self._run(np.stack(images), threads)) if images else iter(())
         return [
             Failure(path, pixels, self.fingerprint, self.provider) if isinstance(pixels, str) else self._prediction(path, next(rows))
             for path, pixels in zip(paths, decoded, strict=True)

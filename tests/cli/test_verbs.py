@@ -142,19 +142,15 @@ def assert_figures(metrics: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def test_evaluate_gives_the_figures_of_what_predict_predicts(cli: Cli, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
-    done = cli("evaluate", model_file, "--json", "--output", "figures/test.json", "--picture", "figures/confusion.png")
+    done = cli("evaluate", model_file, "--device", "cpu", "--json", "--output", "figures/test.json", "--picture", "figures/confusion.png")
     assert done.code == 0
     found, card = json.loads(done.out), read_model_file(model_file).card
     predicted = cli("predict", sample_folder / "TEST", "--model", model_file, "--ndjson")
     assert_figures(found["metrics"], recomputed(card.labels, [json.loads(line) for line in predicted.out.splitlines()]))
     assert (found["split"], found["same_data_as_trained"], found["data_fingerprint"]) == ("test", True, card.data_fingerprint)
     assert (found["metrics"]["images"], found["metrics"]["groups"], found["metrics"]["interval_unit"]) == (16, 4, "group")
-    assert (found["model_sha256"], found["provider"], found["notes"], found["unreadable"]) == (
-        read_model_file(model_file).fingerprint,
-        "CPUExecutionProvider" if "CPU" in found["provider"] else found["provider"],
-        [],
-        {},
-    )
+    assert (found["model_sha256"], found["provider"]) == (read_model_file(model_file).fingerprint, "CPUExecutionProvider")
+    assert (found["notes"], found["unreadable"]) == ([], {})
     assert found["metrics"]["accuracy"] == card.model_dump()["metrics"]["test"]["accuracy"], "the card's own figure, measured again"
     assert json.loads((tmp_path / "figures" / "test.json").read_text()) == found
     with Image.open(tmp_path / "figures" / "confusion.png") as picture:
@@ -225,14 +221,14 @@ def test_evaluate_reports_a_missing_image_of_a_csv_measures_the_others_and_exits
 
 def test_evaluate_refuses_labels_that_the_model_does_not_know(cli: Cli, model_file: Path, own_folder: Path) -> None:
     (own_folder / "MONOCYTE").rename(own_folder / "BASOPHIL")
-    line = error_line(cli("evaluate", model_file, "--data", own_folder))
+    line = error_line(cli("evaluate", model_file, "--data", own_folder, "--split", "all"))
     assert "BASOPHIL" in line
     assert "it knows EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL" in line
 
 
 def test_evaluate_leaves_no_file_when_it_fails(cli: Cli, model_file: Path, own_folder: Path, tmp_path: Path) -> None:
     (own_folder / "MONOCYTE").rename(own_folder / "BASOPHIL")
-    error_line(cli("evaluate", model_file, "--data", own_folder, "--output", "out/a.json", "--picture", "out/a.png"))
+    error_line(cli("evaluate", model_file, "--data", own_folder, "--split", "all", "--output", "out/a.json", "--picture", "out/a.png"))
     assert not (tmp_path / "out").exists()
 
 
@@ -309,11 +305,13 @@ def test_data_show_names_a_broken_file_and_exits_with_3(cli: Cli, sample_folder:
     assert str(broken) in line
 
 
-def test_data_show_of_labels_that_read_like_markup_shows_them(cli: Cli, own_folder: Path) -> None:
-    (own_folder / "MONOCYTE").rename(own_folder / "[red]")
-    done = cli("data", "show", own_folder, "--image-size", "48", "--protocol", "random", "--fractions", "0.4,0.3,0.3")
-    assert "Traceback" not in done.err
-    assert "[red]" in done.out or "[red]" in done.err
+def test_data_show_of_a_label_that_reads_like_markup_shows_it(cli: Cli, sample_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sample_folder, tmp_path / "own"))
+    for split in ("TRAIN", "TEST"):
+        (folder / split / "MONOCYTE").rename(folder / split / "[red]")
+    done = cli("data", "show", "own", "--image-size", "48")
+    assert done.code == 0
+    assert "[red]" in done.out
 
 
 def test_data_show_alone_lists_every_named_set(cli: Cli) -> None:
@@ -328,11 +326,8 @@ def test_data_show_alone_lists_every_named_set(cli: Cli) -> None:
     [
         (["sampel"], "did you mean sample"),
         (["sample", "--protocol", "rondom"], "random"),
-        (["sample", "--fractions", "a,b,c"], "--fractions 'a,b,c'"),
         (["sample", "--fractions", "nan,nan,nan"], "fractions"),
-        (["sample", "--protocol", "grouped", "--fold", "6/5"], "fold 6/5"),
         (["sample", "--protocol", "grouped", "--fold", "²/5"], "fold"),
-        (["sample", "--group-rule", "("], "group rule"),
         (["sample", "--on-bad-image", "ignore"], "--on-bad-image 'ignore'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -374,16 +369,19 @@ def test_data_fetch_without_a_network_tells_the_three_ways_to_provide_the_set(cl
         (["--protocol", "groupd"], "grouped"),
         (["--augment", "cels"], "did you mean cells"),
         (["--precision", "float23"], "'float32'"),
-        (["--schedule", "cosin"], "'cosine'"),
-        (["--freeze", "some"], "all-but-N"),
         (["--hidden", "many"], "--hidden 'many'"),
-        (["--resume", "nothing-of-that-name"], "nothing-of-that-name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_train_with_a_wrong_choice_is_one_line_and_makes_no_run(cli: Cli, tmp_path: Path, arguments: list[str], offered: str) -> None:
     line = error_line(cli("train", "--data", "sample", *arguments))
     assert offered in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_resuming_what_is_no_run_is_one_line_and_so_is_a_recipe_given_beside_it(cli: Cli, tmp_path: Path) -> None:
+    assert "'nothing-of-that-name'" in error_line(cli("train", "--resume", "nothing-of-that-name"))
+    assert "--epochs cannot be given with --resume" in error_line(cli("train", "--resume", "nothing-of-that-name", "--epochs", "3"))
     assert not list(tmp_path.iterdir())
 
 
@@ -414,15 +412,18 @@ def test_export_with_a_wrong_choice_is_one_line_and_writes_nothing(cli: Cli, tmp
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_export_writes_the_newest_run_where_predict_finds_it(cli: Cli, finished_run: Run, test_images: list[Path], tmp_path: Path) -> None:
-    done = cli("export", "--runs", finished_run.folder.parent, "--json")
+def test_export_writes_the_newest_run_where_predict_finds_it_and_prints_nothing_but_its_progress(
+    cli: Cli, finished_run: Run, test_images: list[Path], tmp_path: Path
+) -> None:
+    done = cli("export", "--runs", finished_run.folder.parent, "--precision", "fp32,int8", "--json", TF_CPP_MIN_LOG_LEVEL="0")
     assert done.code == 0
-    (written,) = json.loads(done.out)
-    path = tmp_path / "exported" / f"{finished_run.name}.onnx"
-    assert (written["path"], written["size_bytes"]) == (f"exported/{finished_run.name}.onnx", path.stat().st_size)
-    assert Card.model_validate(written["card"] | {"labels": tuple(written["card"]["labels"])}) == read_model_file(path).card
-    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    paths = [Path("exported") / f"{finished_run.name}{suffix}.onnx" for suffix in ("", "-int8")]
+    assert sorted((tmp_path / "exported").iterdir()) == sorted(tmp_path / path for path in paths)
+    for path, written in zip(paths, json.loads(done.out), strict=True):
+        assert (written["path"], written["size_bytes"]) == (str(path), (tmp_path / path).stat().st_size)
+        assert Card.parse(json.dumps(written["card"]), where="stdout") == read_model_file(tmp_path / path).card
     predicted = cli("predict", test_images[0], "--json")
-    assert json.loads(predicted.out)[0]["model"] == read_model_file(path).fingerprint
-    unexpected = [line for line in done.err.splitlines() if not line.startswith("exporting run ")]
-    assert not unexpected, "progress only: what TensorFlow and ONNX Runtime chatter is held back"
+    assert json.loads(predicted.out)[0]["model"] == read_model_file(tmp_path / paths[-1]).fingerprint
+    assert not [line for line in done.err.splitlines() if not line.startswith("exporting run ")], (
+        "TensorFlow's and ONNX Runtime's chatter is held back"
+    )
