@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellclf.documents import Document
-from cellclf.errors import ModelFileError
+from cellclf.errors import ModelFileError, StoredFileError
 
 __all__ = ["CARD_KEY", "DIGEST_KEY", "Card", "Estimate", "GoldenCase", "ModelFile", "Parity", "Precision", "graph_digest", "read_model_file"]
 
@@ -102,7 +102,10 @@ def read_model_file(path: Path) -> ModelFile:
     text = properties[CARD_KEY]
     if hashlib.sha256(text.encode()).hexdigest() != properties.get(DIGEST_KEY):
         raise ModelFileError(f"{path}: its card was changed after export; get the file again or export it again")
-    card = Card.parse(text, where=f"the card of {path}")
+    try:
+        card = Card.parse(text, where=f"the card of {path}")
+    except StoredFileError as error:
+        raise ModelFileError(str(error)) from error
     if card.graph_sha256 != digest:
         raise ModelFileError(f"{path}: its network was changed after export; get the file again or export it again")
     return ModelFile(path, content, card)

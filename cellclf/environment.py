@@ -92,8 +92,11 @@ def _git_commit() -> str | None:
 
 
 def _lines_of(command: list[str]) -> list[str]:
-    """Lines a program prints; empty where it is not installed or fails."""
+    """Lines a program prints; empty where it is not installed, fails or hangs."""
     if shutil.which(command[0]) is None:
         return []
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []

@@ -85,15 +85,15 @@ def _request(card: Card, data: str | None, protocol: str | None, group_rule: str
     if data is None or data == own.data:
         return own.model_copy(update=changes)
     again = own.model_copy(update={"data": data})
-    if not changes and _fingerprint(again) == card.data_fingerprint:
+    if not changes and _fingerprint(again, card) == card.data_fingerprint:
         return again
     return options.data_request(data, protocol=protocol, group_rule=group_rule)
 
 
-def _fingerprint(request: DataRequest) -> str | None:
+def _fingerprint(request: DataRequest, card: Card) -> str | None:
     """The fingerprint of the manifest a request makes; None where it makes none."""
     try:
-        return list_images(request, divided=True).fingerprint
+        return list_images(request, divided=True, image_size_px=card.height_px).fingerprint
     except DataError:
         return None
 
@@ -105,8 +105,8 @@ def _images(card: Card, request: DataRequest, split: str | None) -> tuple[Manife
     own = request.model_copy(update={"data": ""}) == DataRequest.model_validate(card.recipe["data"] | {"data": ""})
     chosen = split or ("test" if own or has_test_set(request) else _ALL)
     if chosen == _ALL:
-        return list_images(request, divided=False), _ALL, False
-    manifest = list_images(request, divided=True)
+        return list_images(request, divided=False, image_size_px=card.height_px), _ALL, False
+    manifest = list_images(request, divided=True, image_size_px=card.height_px)
     same = manifest.fingerprint == card.data_fingerprint
     if own and not same and request.data == card.data and card.protocol != "official":
         raise DataError(

@@ -140,10 +140,11 @@ def fetch(dataset: Dataset) -> Path:
 def _download(dataset: Dataset) -> Path:
     try:
         import kagglehub
-        import kagglehub.exceptions
+        from kagglehub import exceptions
     except ImportError as error:
         raise MissingExtraError(f"fetching {dataset.name}", "train") from error
-    known = (OSError, ValueError, kagglehub.exceptions.KaggleApiHTTPError, kagglehub.exceptions.DataCorruptionError)
+    known = (OSError, ValueError, exceptions.BackendError, exceptions.CredentialError, exceptions.DataCorruptionError)
+    known += (exceptions.KaggleEnvironmentError, exceptions.NotFoundError, exceptions.UnauthenticatedError)
     try:
         return Path(kagglehub.dataset_download(str(dataset.kaggle)))
     except known as error:

@@ -126,7 +126,7 @@ def _colour_extrema(image: Image.Image) -> list[tuple[int, int]]:
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey 0–65535 to 0–255, rounded; refuse values that fit in 12 bits, which would come out nearly black."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DecodeError(f"pixel values from {low} to {high} do not fit 16 bits")

@@ -126,13 +126,15 @@ def has_test_set(request: DataRequest) -> bool:
     return any(file.split == "test" for file in scan(request.data, group_rule=request.group_rule).files)
 
 
-def list_images(request: DataRequest, *, divided: bool) -> Manifest:
-    """The manifest of a request without decoding anything; with divided=False every image is 'test'. Raises DataError.
+def list_images(request: DataRequest, *, divided: bool, image_size_px: int = 128) -> Manifest:
+    """The very manifest that `prepare` makes of the same request; with divided=False every image is 'test'. Raises DataError.
 
-    Where no image is broken, the division is the very one that `prepare` makes of the same request.
+    Images are decoded (to image_size_px, into the cache) only where broken ones are to be left out before the division.
     """
+    if divided and request.on_bad_image == "skip":
+        return prepare(request, image_size_px=image_size_px).manifest
     listed = _listed(request, None)
-    if listed.unreadable:
+    if listed.unreadable and request.on_bad_image == "error":
         raise BadImagesError(_bad_message(listed.unreadable, listed.found.root))
     if divided:
         return _divide(listed.found, listed.pairs, listed.protocol, request)
@@ -178,7 +180,7 @@ def _limited(found: Scan, request: DataRequest) -> tuple[Found, ...]:
     if request.limit_per_label < 1:
         raise DataError("the limit of images a label must be at least 1")
     buckets: defaultdict[tuple[str, str | None], list[Found]] = defaultdict(list)
-    for file in sorted(found.files, key=lambda file: hashlib.sha256(f"{request.split_seed}\0{file.path}".encode()).digest()):
+    for file in sorted(found.files, key=lambda file: hashlib.sha256(f"{request.split_seed}\0{file.path}".encode(errors="backslashreplace")).digest()):
         buckets[file.label, file.split].append(file)
     kept = {file.path for files in buckets.values() for file in files[: request.limit_per_label]}
     return tuple(file for file in found.files if file.path in kept)

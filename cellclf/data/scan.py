@@ -1,6 +1,7 @@
 """What --data names → a list of labelled image files, not yet split: a named set, a class-per-folder directory, or a CSV."""
 
 import csv
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,8 +53,10 @@ def scan(data: str, *, group_rule: str | None = None) -> Scan:
         dataset = DATASETS[data]
         root = locate(dataset)
         found = Scan(dataset.name, root, _named_files(root, dataset), dataset)
-        return _with_groups(found, group_rule or dataset.group_rule)
-    path = Path(data).expanduser()
+        return _with_groups(found, dataset.group_rule if group_rule is None else group_rule)
+    if not data.strip():
+        raise DataError("no data set, folder or .csv file is named")
+    path = Path(os.path.expanduser(data))  # noqa: PTH111  # Path.expanduser raises where the user is unknown
     if path.is_dir():
         root = _descend(path.resolve())
         return _with_groups(Scan(root.name, root, _folder_files(root)), group_rule)
