@@ -143,8 +143,8 @@ def _download(dataset: Dataset) -> Path:
         from kagglehub import exceptions
     except ImportError as error:
         raise MissingExtraError(f"fetching {dataset.name}", "train") from error
-    known = (OSError, ValueError, exceptions.BackendError, exceptions.CredentialError, exceptions.DataCorruptionError)
-    known += (exceptions.KaggleEnvironmentError, exceptions.NotFoundError, exceptions.UnauthenticatedError)
+    names = ("BackendError", "CredentialError", "DataCorruptionError", "KaggleEnvironmentError", "NotFoundError", "UnauthenticatedError")
+    known = (OSError, ValueError, *(getattr(exceptions, name) for name in names))
     try:
         return Path(kagglehub.dataset_download(str(dataset.kaggle)))
     except known as error:
