@@ -11,6 +11,7 @@ CellclfError
 ├── StoredFileError         a file of ours that is broken or of another version
 ├── ModelFileError          an exported file that is not one, or was changed
 ├── ParityError             an export whose numbers differ from the trained network's
+├── InferenceError          a network that could not be run, or gave values that are no probabilities
 ├── VerificationError       an exported file that gives other numbers here than where it was made
 ├── ProviderUnavailableError    an execution provider that was asked for and cannot be had
 └── MissingExtraError       an optional part of the installation is not there
@@ -22,6 +23,7 @@ __all__ = [
     "DataError",
     "DatasetMissingError",
     "DecodeError",
+    "InferenceError",
     "MissingExtraError",
     "ModelFileError",
     "ParityError",
@@ -76,6 +78,10 @@ class ModelFileError(CellclfError):
 
 class ParityError(CellclfError):
     """An exported network that does not give the trained network's numbers."""
+
+
+class InferenceError(CellclfError):
+    """A network that could not be run, or that gave values that are no probabilities."""
 
 
 class VerificationError(CellclfError):

@@ -35,8 +35,9 @@ __all__ = ["Exported", "export"]
 _COMPARED_IMAGES = 256
 _CALIBRATION_IMAGES = 256
 _BATCH = 32
-_STORED_TOLERANCE: dict[TrainingPrecision, float] = {"float32": 1e-3, "mixed_bfloat16": 0.2, "mixed_float16": 0.05}
-"""How far probabilities computed in float32 here may be from those the run stored on its own backend in its own precision."""
+_STORED_TOLERANCE: dict[TrainingPrecision, float] = {"float32": 1e-2, "mixed_bfloat16": 0.2, "mixed_float16": 0.05}
+"""How far probabilities computed in float32 here may be from those the run stored on its own backend and device (a GPU may
+use TF32) in its own precision; weights that are not the run's are further off."""
 
 OnStage = Callable[[str, int, int], None]
 

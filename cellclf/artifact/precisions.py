@@ -48,9 +48,14 @@ def _to_fp16(model: Any, _: Pixels) -> Any:
     Rounding each weight to 11 bits moves a small confident network's probabilities by up to some hundredths where two labels are close, and
     by a thousandth or less on average; no single layer is to blame (docs/results/spine.md), so no layer is kept back in fp32.
     """
+    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    return convert_float_to_float16(model, keep_io_types=True, op_block_list=["Softmax"])
+    converted = OnnxModel(convert_float_to_float16(model, keep_io_types=True, op_block_list=["Softmax"]))
+    converted.topological_sort()
+    onnx.checker.check_model(converted.model, full_check=True)
+    return converted.model
 
 
 PRECISIONS: Table[PrecisionRow] = Table(

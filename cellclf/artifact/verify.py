@@ -7,7 +7,7 @@ import numpy as np
 
 from cellclf.artifact.golden import golden_image
 from cellclf.card import Card
-from cellclf.errors import VerificationError
+from cellclf.errors import InferenceError, VerificationError
 from cellclf.runtime.classifier import Classifier
 from cellclf.runtime.session import OnNote
 
@@ -33,15 +33,18 @@ def verify(path: Path, *, device: str = "auto", on_note: OnNote | None = None) -
     """Replay the golden cases alone and in batches of 1, 2, 7 and 32; raises VerificationError, ModelFileError, ProviderUnavailableError."""
     classifier = Classifier(path, device=device, on_note=on_note)
     card = classifier.card
+    if not card.golden:
+        raise VerificationError(f"{path} carries no golden cases")
     images = np.stack([golden_image(case.seed, height_px=card.height_px, width_px=card.width_px) for case in card.golden])
     expected = np.array([case.probabilities for case in card.golden], dtype=np.float32)
     largest = 0.0
     for size in BATCH_SIZES:
         rows = np.resize(np.arange(len(images)), -(-len(images) // size) * size).reshape(-1, size)
         for chosen in rows:
-            found = classifier.probabilities(images[chosen])
-            if found.shape != (size, len(card.labels)):
-                raise VerificationError(f"{path}: a batch of {size} gave the shape {found.shape}")
+            try:
+                found = classifier.probabilities(images[chosen])
+            except InferenceError as error:
+                raise VerificationError(f"{path}: {error}") from error
             largest = max(largest, float(np.abs(found - expected[chosen]).max()))
     if largest > card.golden_tolerance:
         raise VerificationError(_message(path, card, classifier.provider, largest))

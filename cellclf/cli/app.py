@@ -1,6 +1,8 @@
 """The verbs, and the one boundary where errors become a line and an exit code: 0 done, 1 a user's error, 2 wrong usage, 3 some inputs failed."""
 
+import errno
 import importlib
+import io
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -44,7 +46,7 @@ class _Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(cls=_Verbs, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _show_version(wanted: bool) -> None:
@@ -64,14 +66,18 @@ def main() -> NoReturn:
     """Run the command line; never returns."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # File names need not be UTF-8: they are shown escaped, and read back as they are.
+    for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace"), (sys.stdin, "surrogateescape")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     try:
         app(prog_name="cellclf")
     except CellclfError as error:
         _fail(str(error))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(f"{error.filename or 'the output'}: {error.strerror}")
     sys.exit(0)
 
 

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -17,11 +16,11 @@ from cellclf.training.run import Epoch
 
 __all__ = ["TrainingDisplay", "clock", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
 
-_FILE_WIDTH = 1000
+_FILE_WIDTH = 1_000_000
 """Columns of what is not a terminal: nothing is cut or wrapped there."""
 
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-err = Console(stderr=True, soft_wrap=True, highlight=False, width=None if sys.stderr.isatty() else _FILE_WIDTH)
+out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stderr.isatty() else _FILE_WIDTH)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:
@@ -34,7 +33,7 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
 
 def note(text: str) -> None:
     """A line on stderr that is no result."""
-    err.print(f"[dim]{escape(text)}[/dim]")
+    err.print(text, style="dim")
 
 
 def print_json(text: str) -> None:
@@ -79,7 +78,7 @@ class TrainingDisplay(Watcher):
 
     def __init__(self) -> None:
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
             TimeElapsedColumn(),

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cellclf.cli import options
 from cellclf.cli.console import TrainingDisplay, note, out, plain_table, print_json
@@ -28,7 +27,7 @@ def show(
     split_seed: options.SplitSeedOption = 0,
     group_rule: options.GroupRuleOption = None,
     on_bad_image: Annotated[str, typer.Option(help="error | skip")] = "skip",
-    image_size: Annotated[int, typer.Option(help="Pixels a side to which images are decoded, to find those that cannot be.")] = 128,
+    image_size: Annotated[int, typer.Option(min=16, help="Pixels a side to which images are decoded, to find those that cannot be.")] = 128,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show labels, splits, groups, leaks and broken files of a data set.
@@ -46,19 +45,19 @@ def show(
     if as_json:
         print_json(record.model_dump_json(indent=2))
         return
-    out.print(f"{escape(record.name)} in {escape(record.root)}")
+    out.print(f"{record.name} in {record.root}")
     table = plain_table(record.protocol, *record.labels, "all")
     for split in SPLITS:
         counts = record.counts[split]
         table.add_row(split, *(str(counts[label]) for label in record.labels), str(sum(counts.values())))
     out.print(table)
-    out.print(f"groups: {record.groups if record.groups_known else 'unknown'}   fingerprint {record.fingerprint[:16]}   {escape(record.licence)}")
+    out.print(f"groups: {record.groups if record.groups_known else 'unknown'}   fingerprint {record.fingerprint[:16]}   {record.licence}")
     for leak in record.leaks:
-        out.print(f"[red]{escape(str(leak))}[/red]")
+        out.print(str(leak), style="red")
     for text in record.notes:
-        out.print(f"[yellow]{escape(text)}[/yellow]")
+        out.print(text, style="yellow")
     for image in record.skipped:
-        out.print(f"[red]cannot be used[/red] {escape(image.path)}: {escape(image.reason)}")
+        out.print(f"cannot be used: {image.path}: {image.reason}", style="red")
     if record.skipped:
         raise typer.Exit(3)
 
@@ -75,7 +74,5 @@ def _list() -> None:
     table = plain_table("name", "what", "labels", "where")
     for dataset in DATASETS.values():
         place = find(dataset)
-        table.add_row(
-            dataset.name, dataset.title, ", ".join(dataset.labels), escape(str(place)) if place else "not here: cellclf data fetch " + dataset.name
-        )
+        table.add_row(dataset.name, dataset.title, ", ".join(dataset.labels), str(place) if place else "not here: cellclf data fetch " + dataset.name)
     out.print(table)

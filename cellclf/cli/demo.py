@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cellclf.cli.console import TrainingDisplay, clock, err, interval, out, plain_table, relative
 from cellclf.data.datasets import DATASETS, locate
@@ -80,14 +79,14 @@ def demo(folder: Annotated[Path, typer.Option(help="Where runs/ and exported/ ar
 
 
 def _step(number: int, text: str) -> None:
-    err.print(f"[bold]{number}/6[/bold] {text}")
+    err.print(f"{number}/6 {text}", style="bold")
 
 
 def _print_predictions(records: list[Prediction]) -> None:
     table = plain_table("image", "label", "probability")
     for record in records:
         path = Path(record.path)
-        table.add_row(escape(f"{path.parent.name}/{path.name}"), record.label, f"{record.probability:.4f}")
+        table.add_row(f"{path.parent.name}/{path.name}", record.label, f"{record.probability:.4f}")
     out.print(table)
 
 
@@ -101,5 +100,5 @@ def _print_paths(run: Run, model: Path, picture: Path, sample: Path) -> None:
         "model": model,
     }
     for what, path in made.items():
-        out.print(f"{what:17s} {escape(relative(path))}")
-    out.print(f"next: cellclf predict {escape(relative(sample))}/TEST/MONOCYTE   or: cellclf show {escape(relative(model))}")
+        out.print(f"{what:17s} {relative(path)}")
+    out.print(f"next: cellclf predict {relative(sample)}/TEST/MONOCYTE   or: cellclf show {relative(model)}")

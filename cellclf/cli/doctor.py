@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markup import escape
 
 from cellclf.backbones import BACKBONES
 from cellclf.cli import options
@@ -40,9 +39,9 @@ def doctor(as_json: options.JsonOption = False) -> None:
         print_json(json.dumps(found, indent=2))
         return
     for title, lines in _sections(found).items():
-        out.print(f"[bold]{title}[/bold]")
+        out.print(title, style="bold")
         for line in lines:
-            out.print("  " + escape(line))
+            out.print("  " + line)
 
 
 def _examine() -> dict[str, Any]:

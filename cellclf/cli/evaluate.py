@@ -9,6 +9,7 @@ import typer
 from cellclf.card import Card, Precision
 from cellclf.cli import options
 from cellclf.cli.console import metrics_lines, note, out, plain_table, print_json
+from cellclf.data.datasets import DATASETS
 from cellclf.data.manifest import SPLITS, Manifest
 from cellclf.data.prepare import DataRequest, has_test_set, list_images
 from cellclf.documents import Document
@@ -58,9 +59,14 @@ def evaluate(
     Accuracy, balanced accuracy, per-label precision and recall, AUC, confusion matrix, with intervals over groups where
     groups are known. Images are read as predict reads them; one that cannot be read is reported and the exit code is 3.
     """
+    if picture is not None and picture.suffix != ".png":
+        raise CellclfError(f"--picture {picture} must end in .png")
+    for target in (picture, output):
+        if target is not None and target.is_dir():
+            raise CellclfError(f"{target} is a folder; name a file")
     classifier = Classifier(model, device=device, on_note=note)
-    request = _request(classifier.card, data, protocol, group_rule)
-    manifest, chosen, same = _images(classifier.card, request, split)
+    request, own = _request(classifier.card, data, protocol, group_rule)
+    manifest, chosen, same = _images(classifier.card, request, own, split)
     found = _measure(classifier, manifest, chosen, request, same)
     text = found.model_dump_json(indent=2)
     if output is not None:
@@ -78,16 +84,19 @@ def evaluate(
         raise typer.Exit(3)
 
 
-def _request(card: Card, data: str | None, protocol: str | None, group_rule: str | None) -> DataRequest:
-    """The model's own request where it is the same data set, so that test means what it meant in training."""
+def _request(card: Card, data: str | None, protocol: str | None, group_rule: str | None) -> tuple[DataRequest, bool]:
+    """What to measure on, and whether it is the model's own data, divided as in training, so that test means what it meant there."""
     own = DataRequest.model_validate(card.recipe["data"])
-    changes = {name: value for name, value in (("protocol", protocol), ("group_rule", group_rule)) if value is not None}
+    if data is None and own.data not in DATASETS:
+        raise DataError(f"the model was trained on {own.data!r}, which is no named data set; give its folder or .csv with --data")
+    if protocol is not None or group_rule is not None:
+        return options.data_request(data or own.data, protocol=protocol, group_rule=group_rule), False
     if data is None or data == own.data:
-        return own.model_copy(update=changes)
+        return own, True
     again = own.model_copy(update={"data": data})
-    if not changes and _fingerprint(again, card) == card.data_fingerprint:
-        return again
-    return options.data_request(data, protocol=protocol, group_rule=group_rule)
+    if _fingerprint(again, card) == card.data_fingerprint:
+        return again, True
+    return options.data_request(data), False
 
 
 def _fingerprint(request: DataRequest, card: Card) -> str | None:
@@ -98,17 +107,16 @@ def _fingerprint(request: DataRequest, card: Card) -> str | None:
         return None
 
 
-def _images(card: Card, request: DataRequest, split: str | None) -> tuple[Manifest, str, bool]:
+def _images(card: Card, request: DataRequest, own: bool, split: str | None) -> tuple[Manifest, str, bool]:
     """The manifest to measure on, the split, and whether it is exactly what the model was trained with."""
     if split not in (None, *SPLITS, _ALL):
         raise CellclfError(f"--split {split!r} is not known; give {', '.join(SPLITS)} or {_ALL}")
-    own = request.model_copy(update={"data": ""}) == DataRequest.model_validate(card.recipe["data"] | {"data": ""})
     chosen = split or ("test" if own or has_test_set(request) else _ALL)
     if chosen == _ALL:
         return list_images(request, divided=False, image_size_px=card.height_px), _ALL, False
     manifest = list_images(request, divided=True, image_size_px=card.height_px)
     same = manifest.fingerprint == card.data_fingerprint
-    if own and not same and request.data == card.data and card.protocol != "official":
+    if own and not same and card.protocol != "official":
         raise DataError(
             f"{request.data} is not as it was when {card.name} was trained (fingerprint "
             f"{manifest.fingerprint[:12]}, not {card.data_fingerprint[:12]}), "
@@ -134,6 +142,8 @@ def _measure(classifier: Classifier, manifest: Manifest, split: str, request: Da
         raise DataError(f"none of the {len(entries)} images could be read")
     known = all(entry.group for entry in kept)
     notes = tuple(leak for leak in classifier.card.leaks if same and leak.startswith(f"{split} "))
+    if same and split == "train":
+        notes = ("these are the images it was trained on: the figures say nothing of new ones",)
     if not same:
         notes = ("these are not the very images and splits the model was trained with; that none of them was trained on is not known here",)
     return Evaluation(
@@ -167,6 +177,6 @@ def _print(found: Evaluation) -> None:
         figures = ["–" if value is None else f"{value:.4f}" for value in (row.precision, row.recall, row.f1)]
         table.add_row(label, str(row.images), *figures, *(str(count) for count in counts))
     out.print(table)
-    out.print(f"[dim]in brackets: 95 % intervals over {metrics.interval_unit}s[/dim]")
+    out.print(f"in brackets: 95 % intervals over {metrics.interval_unit}s", style="dim")
     for text in found.notes:
-        out.print(f"[yellow]{text}[/yellow]")
+        out.print(text, style="yellow")

@@ -39,7 +39,8 @@ def export(
     from cellclf.artifact.export import export as export_run
     from cellclf.artifact.precisions import PRECISIONS
 
-    chosen = list(PRECISIONS) if precision == "all" else precision.split(",")
+    # Of all precisions fp32 comes last: predict takes the newest file, and should not silently take the coarsest.
+    chosen = list(PRECISIONS)[::-1] if precision == "all" else [name.strip() for name in precision.split(",")]
     rows = [PRECISIONS.find(name) for name in chosen]
     if output is not None and len(rows) > 1:
         raise CellclfError("--output names one file; give it with one --precision")

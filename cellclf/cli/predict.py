@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table
-from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import Classifier, Failure, Prediction
 from cellclf.runtime.inputs import expand
 
@@ -39,7 +38,7 @@ def predict(
     predicted, and the exit code is 3.
     """
     if as_json + as_ndjson + as_csv > 1:
-        raise CellclfError("--json, --ndjson and --csv exclude each other")
+        raise typer.BadParameter("--json, --ndjson and --csv exclude each other")
     classifier = Classifier(model, device=device, threads=threads, on_note=note)
     records = _records(classifier, inputs, batch_size)
     if as_json:
@@ -105,10 +104,10 @@ def _write_table(records: Iterable[Record], classifier: Classifier, top_k: int) 
     table = plain_table("image", "label", "probability")
     for record in everything:
         if isinstance(record, Failure):
-            table.add_row(escape(record.path), "[red]error[/red]", f"[red]{escape(record.error)}[/red]")
+            table.add_row(record.path, Text("error", style="red"), Text(record.error, style="red"))
             continue
         for rank, (label, probability) in enumerate(record.top(top_k)):
-            table.add_row(escape(record.path) if rank == 0 else "", escape(label), f"{probability:.4f}")
+            table.add_row(record.path if rank == 0 else "", label, f"{probability:.4f}")
     out.print(table)
     note(f"model {classifier.path} (sha256 {classifier.fingerprint[:12]}…) on {classifier.provider}. {classifier.card.intended_use}")
     return sum(isinstance(record, Failure) for record in everything)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from cellclf.card import read_model_file
@@ -50,5 +49,5 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
     for name, text in rows.items():
-        table.add_row(name, escape(text))
+        table.add_row(name, text)
     out.print(table)

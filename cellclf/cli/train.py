@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from cellclf.cli import options
 from cellclf.cli.console import TrainingDisplay, clock, err, metrics_lines, note, out, plain_table, print_json, relative
@@ -133,14 +134,14 @@ def print_summary(run: Run) -> None:
     table = plain_table("", "validation", "test", title=f"{run.name}: {setup.recipe.backbone}, protocol {setup.data.protocol}")
     for (figure, first), (_, second) in zip(metrics_lines(metrics.validation), metrics_lines(metrics.test), strict=True):
         table.add_row(figure, first, second)
-    table.add_row("", *("[bold red]LEAKS[/bold red]" if split in leaks else "" for split in ("validation", "test")))
+    table.add_row("", *(Text("LEAKS", style="bold red") if split in leaks else "" for split in ("validation", "test")))
     out.print(table)
     unit = "groups" if metrics.test.interval_unit == "group" else "files, because groups are unknown: they are too narrow"
-    out.print(f"[dim]in brackets: 95 % intervals over {unit}[/dim]")
+    out.print(f"in brackets: 95 % intervals over {unit}", style="dim")
     for leak in setup.data.leaks:
-        out.print(f"[red]{leak}[/red]")
+        out.print(str(leak), style="red")
     for text in setup.data.notes:
-        out.print(f"[yellow]{text}[/yellow]")
+        out.print(text, style="yellow")
     spent = metrics.learning_time
     out.print(
         f"learning time {clock(spent.total_s)} (data {clock(spent.data_s)}, compile {clock(spent.compile_s)}, fit {clock(spent.fit_s)}), "

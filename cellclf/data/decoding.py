@@ -59,6 +59,8 @@ def decode_file(path: Path, *, height_px: int, width_px: int) -> Pixels:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise DecodeError("no such file") from error
+    except ValueError as error:
+        raise DecodeError("no such file: its name holds a NUL") from error
     except OSError as error:
         raise DecodeError(f"cannot be read: {error.strerror or error}") from error
     return decode(content, height_px=height_px, width_px=width_px)

@@ -127,18 +127,21 @@ def has_test_set(request: DataRequest) -> bool:
 
 
 def list_images(request: DataRequest, *, divided: bool, image_size_px: int = 128) -> Manifest:
-    """The very manifest that `prepare` makes of the same request; with divided=False every image is 'test'. Raises DataError.
+    """The very manifest that `prepare` makes of the same request; with divided=False every file is 'test', also those that cannot
+    be read (their hash is ''). Raises DataError.
 
     Images are decoded (to image_size_px, into the cache) only where broken ones are to be left out before the division.
     """
     if divided and request.on_bad_image == "skip":
         return prepare(request, image_size_px=image_size_px).manifest
     listed = _listed(request, None)
-    if listed.unreadable and request.on_bad_image == "error":
-        raise BadImagesError(_bad_message(listed.unreadable, listed.found.root))
     if divided:
+        if listed.unreadable:
+            raise BadImagesError(_bad_message(listed.unreadable, listed.found.root))
         return _divide(listed.found, listed.pairs, listed.protocol, request)
-    return Manifest(listed.found.root, tuple(Entry(file.path, sha, file.label, file.group, "test") for file, sha in listed.pairs))
+    known = {file.path: sha for file, sha in listed.pairs}
+    files = (file for file in listed.found.files if file.path in known or request.limit_per_label is None)
+    return Manifest(listed.found.root, tuple(Entry(file.path, known.get(file.path, ""), file.label, file.group, "test") for file in files))
 
 
 def reopen(manifest: Manifest, record: DataRecord, *, image_size_px: int, on_progress: OnProgress | None = None) -> Prepared:

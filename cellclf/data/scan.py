@@ -11,7 +11,7 @@ from cellclf.data.decoding import is_image_name
 from cellclf.data.manifest import Split
 from cellclf.errors import DataError, UnknownNameError
 
-__all__ = ["Found", "Scan", "scan"]
+__all__ = ["Found", "Scan", "check_named", "scan"]
 
 _SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -69,6 +69,12 @@ def scan(data: str, *, group_rule: str | None = None) -> Scan:
     except UnknownNameError as error:
         raise DataError(f"no folder or .csv file {data!r}, and {error}") from error
     raise AssertionError("unreachable: the name is not in the table")
+
+
+def check_named(data: str) -> None:
+    """Raise DataError where `data` names nothing, without looking inside or fetching."""
+    if data not in DATASETS and not Path(os.path.expanduser(data)).exists():  # noqa: PTH111
+        scan(data)
 
 
 def _named_files(root: Path, dataset: Dataset) -> tuple[Found, ...]:

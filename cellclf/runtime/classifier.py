@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellclf.card import Card, read_model_file
 from cellclf.data.decoding import RESIZE_METHOD, Pixels, decode, decode_file
 from cellclf.environment import usable_cores
-from cellclf.errors import DecodeError, ModelFileError, VerificationError
+from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError, ProviderUnavailableError
 from cellclf.runtime.pipeline import in_order
 from cellclf.runtime.session import OnNote, Session, open_session
 
@@ -72,12 +72,14 @@ class Classifier:
         self.fingerprint: str = file.fingerprint
         if self.card.resize != RESIZE_METHOD:
             raise ModelFileError(f"{file.path} wants images resized by {self.card.resize!r}, which this version cannot do; update cellclf")
+        if threads is not None and threads < 1:
+            raise CellclfError(f"threads {threads} must be at least 1")
         self.threads = threads or usable_cores()
         self._content = file.content
         self._device = device
         self._lock = Lock()
         self._sessions: dict[int, Session] = {}
-        self._open(self.threads, on_note)
+        self._provider = self._open(self.threads, on_note).provider
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,7 +89,7 @@ class Classifier:
     @property
     def provider(self) -> str:
         """ONNX Runtime's name of the provider that really runs."""
-        return next(iter(self._sessions.values())).provider
+        return self._provider
 
     def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
         """uint8 RGB [batch, height, width, 3] of the card's size → float32 [batch, classes], using all threads for the batch."""
@@ -130,9 +132,14 @@ class Classifier:
         ]
 
     def _run(self, images: Pixels, threads: int) -> npt.NDArray[np.float32]:
-        values = self._open(threads).run(images)
+        session = self._open(threads)
+        if session.provider != self._provider:
+            raise ProviderUnavailableError(f"a second session opened on {session.provider}, the first on {self._provider}; name one with --device")
+        values = session.run(images)
+        if values.shape != (len(images), len(self.labels)):
+            raise ModelFileError(f"{self.path} gave values of shape {values.shape} for {len(images)} images and {len(self.labels)} labels")
         if not np.isfinite(values).all() or np.abs(values.sum(axis=1) - 1).max() > 0.01:
-            raise VerificationError(f"{self.path} gave values on {self.provider} that are no probabilities; run `cellclf verify {self.path}`")
+            raise InferenceError(f"{self.path} gave values on {self.provider} that are no probabilities; run `cellclf verify {self.path}`")
         return values
 
     def _open(self, threads: int, on_note: OnNote | None = None) -> Session:

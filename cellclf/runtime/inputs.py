@@ -1,6 +1,8 @@
 """What a user names on the command line → image paths: files, folders, globs, and a list on standard input."""
 
 import glob
+import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,24 +16,31 @@ __all__ = ["expand"]
 def expand(names: Iterable[str]) -> Iterator[str]:
     """Paths in order; raises DataError where nothing fits. A folder gives its images, sorted, sub-folders' too; '-' reads one path a line.
 
-    A file that does not exist is passed on, so that it becomes an error record of its own.
+    A file that does not exist is passed on, so that it becomes an error record of its own. All names are looked at before the first line of
+    standard input is read.
     """
-    for name in names:
-        if name == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
-        elif Path(name).is_dir():
-            yield from _images_in(Path(name))
-        elif not Path(name).exists() and glob.has_magic(name):
-            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # absolute patterns too
-            if not matches:
-                raise DataError(f"no file matches {name!r}")
-            yield from (match for match in matches if not Path(match).is_dir())
-        else:
-            yield name
+    return itertools.chain.from_iterable([_standard_input() if name == "-" else _named(name) for name in names])
+
+
+def _standard_input() -> Iterator[str]:
+    return (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+
+
+def _named(name: str) -> list[str]:
+    """One name; os.path answers False, not an error, for names that no file can have."""
+    if os.path.isdir(name):  # noqa: PTH112
+        return _images_in(Path(name))
+    if os.path.lexists(name) or not glob.has_magic(name):
+        return [name]
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # absolute patterns too
+    if not matches:
+        raise DataError(f"no file matches {name!r}")
+    return [path for match in matches for path in (_images_in(Path(match)) if os.path.isdir(match) else [match])]  # noqa: PTH112
 
 
 def _images_in(folder: Path) -> list[str]:
-    images = [str(path) for path in sorted(folder.rglob("*")) if is_image_name(path) and path.is_file()]
+    found = (path for path in sorted(folder.rglob("*")) if is_image_name(path) and path.is_file())
+    images = [str(path) for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not images:
         raise DataError(f"folder {folder} holds no images")
     return images

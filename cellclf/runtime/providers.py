@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import importlib
 import io
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,11 +65,12 @@ def parse_device(device: str) -> Target | None:
     """The target that a --device names, None for 'auto'; raises UnknownNameError."""
     if device == "auto":
         return None
-    if device.isdigit():
+    if re.fullmatch(r"[0-9]{1,4}", device):
         return Target(PROVIDERS["cuda"], int(device))
-    name, _, index = device.partition(":")
-    provider = PROVIDERS.find(name if index.isdigit() or not index else device)
-    return Target(provider, int(index or 0))
+    match = re.fullmatch(r"([a-z]+):([0-9]{1,4})", device)
+    if match and match[1] in PROVIDERS and PROVIDERS[match[1]].gpu:
+        return Target(PROVIDERS[match[1]], int(match[2]))
+    return Target(PROVIDERS.find(device))
 
 
 def gpu_count() -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.data.decoding import Pixels
-from cellclf.errors import ModelFileError, ProviderUnavailableError
+from cellclf.errors import InferenceError, ModelFileError, ProviderUnavailableError
 from cellclf.runtime.providers import PROVIDERS, Target, gpu_count, parse_device, preload_gpu_libraries, why_not
 
 __all__ = ["OnNote", "Session", "open_session"]
@@ -26,8 +26,14 @@ class Session:
     provider: str
 
     def run(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """uint8 [batch, H, W, 3] → probabilities float32 [batch, classes]. Safe to call from several threads."""
-        values: npt.NDArray[np.float32] = self.onnxruntime.run(["probabilities"], {"image": images})[0]
+        """uint8 [batch, H, W, 3] → probabilities float32 [batch, classes]; raises InferenceError. Safe to call from several threads."""
+        from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+        try:
+            values: npt.NDArray[np.float32] = self.onnxruntime.run(["probabilities"], {"image": images})[0]
+        except (failures.InvalidArgument, failures.Fail, failures.RuntimeException, failures.EPFail) as error:
+            reason = str(error).splitlines()[0]
+            raise InferenceError(f"{self.provider} could not run a batch of {len(images)} images: {reason}") from error
         return values
 
 

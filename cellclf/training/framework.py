@@ -26,6 +26,7 @@ def require_keras(wanted: str | None = None) -> Any:
     if importlib.util.find_spec("keras") is None or importlib.util.find_spec(name) is None:
         raise MissingExtraError(f"training and export (Keras on {name})", "cuda13" if name == "jax" else "train")
     os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings and errors stay; notes on each graph that is optimized do not
     with _without_start_up_chatter() if "keras" not in sys.modules else contextlib.nullcontext():
         import keras
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cellclf.backbones import BACKBONES
 from cellclf.data.manifest import SPLITS, Split
 from cellclf.data.prepare import Prepared, prepare, reopen
+from cellclf.data.scan import check_named
 from cellclf.environment import Environment
 from cellclf.errors import RunError
 from cellclf.evaluation.metrics import SplitMetrics, measure
@@ -53,6 +54,7 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> 
     if folder.exists():
         raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
     AUGMENTATIONS.find(recipe.augmentation)
+    check_named(recipe.data.data)
     require_keras()
     weights = resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
     prepared = prepare(recipe.data, image_size_px=recipe.image_size_px, on_progress=watcher.stage)
