@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cellclf.data.cache import OnProgress, PixelCache, hash_files, open_cache
+from cellclf.data.leaks import find_leaks
 from cellclf.data.manifest import SPLITS, Entry, Leak, Manifest, Split
 from cellclf.data.scan import Found, Scan, scan
 from cellclf.data.splits import Fractions, Protocol, deal, fold_sides, merge_identical
@@ -19,10 +20,6 @@ __all__ = ["BadImage", "DataRecord", "DataRequest", "Prepared", "has_test_set", 
 
 _SHOWN = 5
 _UNSTORABLE = "its name is not UTF-8 or holds control characters; rename it"
-HIDDEN_FAMILIES = (
-    "the files are augmented copies of fewer originals and nothing given says which belong together, so copies of one original are on both sides"
-)
-IGNORES_GROUPS = "the random protocol ignores groups, so images of one patient or cell are on both sides"
 UNKNOWN_GROUPS = (
     "groups are unknown: each file counts as its own; if several files show one patient or cell, "
     "name it with --group-rule or a group column, or the figures will be too good"
@@ -262,33 +259,13 @@ def _record(found: Scan, request: DataRequest, protocol: Protocol, manifest: Man
         counts={split: {label: manifest.counts(split)[label] for label in manifest.labels} for split in SPLITS},
         groups=len({key for split in SPLITS for key in manifest.group_keys(split)}),
         groups_known=known,
-        leaks=_leaks(manifest, protocol, hidden=hidden),
+        leaks=find_leaks(manifest, protocol, hidden_families=hidden),
         notes=notes,
         skipped=skipped,
         augmentation=found.dataset.augmentation if found.dataset else "light",
         intended_use=found.dataset.intended_use if found.dataset else "Research and education; not validated for diagnosis.",
         licence=found.dataset.licence if found.dataset else "images: as their owner states",
     )
-
-
-def _leaks(manifest: Manifest, protocol: Protocol, *, hidden: bool) -> tuple[Leak, ...]:
-    """Why validation or test figures are too good, as far as it can be known here."""
-    reasons: dict[Split, str] = {}
-    sides = {split: {entry.group for entry in manifest.split(split) if entry.group} for split in SPLITS}
-    contents = {split: {entry.sha256 for entry in manifest.split(split)} for split in SPLITS}
-    trained_on: dict[Split, tuple[Split, ...]] = {"validation": ("train",), "test": ("train", "validation")}
-    for split, others in trained_on.items():
-        shared = set().union(*(sides[split] & sides[other] for other in others))
-        copies = set().union(*(contents[split] & contents[other] for other in others))
-        if protocol == "random":
-            reasons[split] = HIDDEN_FAMILIES if hidden else IGNORES_GROUPS
-        elif shared:
-            reasons[split] = f"{len(shared)} groups are also in {' or '.join(others)}, for example {min(shared)}"
-        elif copies:
-            reasons[split] = f"{len(copies)} images are also in {' or '.join(others)}, byte for byte"
-        elif hidden and split == "validation":
-            reasons[split] = HIDDEN_FAMILIES
-    return tuple(Leak(split=split, reason=reason) for split, reason in reasons.items())
 
 
 def _storable(path: str) -> bool:

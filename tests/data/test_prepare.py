@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from cellclf.data.datasets import DATASETS
 from cellclf.data.decoding import decode_file
+from cellclf.data.leaks import HIDDEN_FAMILIES, IGNORES_GROUPS
 from cellclf.data.manifest import SPLITS, Entry, Manifest
-from cellclf.data.prepare import HIDDEN_FAMILIES, IGNORES_GROUPS, UNKNOWN_GROUPS, DataRequest, Prepared, has_test_set, list_images, prepare, reopen
+from cellclf.data.prepare import UNKNOWN_GROUPS, DataRequest, Prepared, has_test_set, list_images, prepare, reopen
 from cellclf.errors import BadImagesError, DataError
 from cellclf.storage import cache_folder
 from tests.data.making import put, put_csv, put_tree
