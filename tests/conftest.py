@@ -1,6 +1,8 @@
 """Shared material, made once a session: a small drawn sample, a run trained on it, and its exported file."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ settings.load_profile("cellclf")
 
 # Nothing of the user's own is read or written. Set before any test module is imported.
 _HOME = Path(tempfile.mkdtemp(prefix="cellclf-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 REAL_DATA = os.environ.get("CELLCLF_DATA")
 REAL_WEIGHTS = os.environ.get("CELLCLF_WEIGHTS")
 os.environ["CELLCLF_CACHE"] = str(_HOME / "cache")

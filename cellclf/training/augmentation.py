@@ -25,7 +25,7 @@ def _light(keras: Any) -> list[Any]:
 
 def _cells(keras: Any) -> list[Any]:
     layers = keras.layers
-    return [layers.RandomFlip("horizontal_and_vertical"), layers.RandomRotation(0.1, fill_mode="reflect")]
+    return [layers.RandomFlip("horizontal_and_vertical"), layers.RandomRotation(0.5, fill_mode="reflect")]
 
 
 def _xray(keras: Any) -> list[Any]:
@@ -43,7 +43,7 @@ AUGMENTATIONS: Table[Augmentation] = Table(
     [
         Augmentation("none", "every epoch sees the same pixels", lambda _: []),
         Augmentation("light", "horizontal flips, shifts of up to 8 %", _light),
-        Augmentation("cells", "flips on both axes, rotations of up to 36° (a smear has no upright)", _cells),
+        Augmentation("cells", "flips on both axes, any rotation (a smear has no upright)", _cells),
         Augmentation("xray", "horizontal flips, shifts of up to 8 %, zoom of up to 15 %, contrast of up to 20 %", _xray),
     ],
 )
