@@ -45,8 +45,8 @@ def _unchanged(model: Any, _: Pixels) -> Any:
 def _to_fp16(model: Any, _: Pixels) -> Any:
     """Weights and activations in half precision; input and probabilities keep their types, and the softmax is computed in fp32.
 
-    Rounding each weight to 11 bits moves a small confident network's probabilities by up to some hundredths where two labels are close, and
-    by a thousandth or less on average; no single layer is to blame (docs/results/spine.md), so no layer is kept back in fp32.
+    Rounding each weight to 11 bits moves a confident network's probabilities by up to some hundredths where two labels are close, and by less
+    than a thousandth on average (parity figures in docs/results/spine.md). The error comes from all layers alike, so none is kept back in fp32.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
