@@ -85,6 +85,10 @@ def correct_biases(model: Any, images: Pixels) -> Any:
         del node.input[2:]
         node.input.append(name)
         corrected.graph.initializer.append(numpy_helper.from_array((bias - shift).astype(np.float32), name))
+    used = {name for node in corrected.graph.node for name in node.input}
+    kept = [tensor for tensor in corrected.graph.initializer if tensor.name in used]
+    del corrected.graph.initializer[:]
+    corrected.graph.initializer.extend(kept)
     return corrected
 
 
