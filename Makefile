@@ -24,8 +24,8 @@ $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt > $(VENV)/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r constraints.txt
+	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: install
@@ -44,7 +44,7 @@ wheel: install
 	rm -rf dist build/base && mkdir -p build
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
 	$(PYTHON) -m venv build/base
-	$(BIN)/uv pip install --quiet --python build/base/bin/python --constraint constraints.txt dist/*.whl
+	$(BIN)/uv pip install --system-certs --quiet --python build/base/bin/python --constraint constraints.txt dist/*.whl
 	$(BIN)/python tests/base_install.py build/base/bin
 
 bench: install
@@ -59,7 +59,7 @@ results-speed: install
 	$(BIN)/python benchmarks/speed_page.py
 
 constraints: install
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra serve --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --system-certs pyproject.toml --extra dev --extra serve --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header --output-file constraints.txt
 
 clean:
