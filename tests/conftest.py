@@ -37,6 +37,9 @@ from cellclf.training.recipe import Recipe, make_recipe  # noqa: E402
 from cellclf.training.run import Run  # noqa: E402
 from cellclf.training.train import train  # noqa: E402
 
+# What this process's own TensorFlow sets must not reach the commands under test.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND")}
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -82,7 +85,7 @@ def cli(tmp_path: Path) -> Callable[..., Completed]:
         done = subprocess.run(
             [sys.executable, "-m", "cellclf", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, **environment},
+            env={**_ENVIRONMENT, **environment},
             input=stdin,
             capture_output=True,
             text=True,

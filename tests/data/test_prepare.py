@@ -295,7 +295,9 @@ def test_files_of_a_csv_that_cannot_be_opened_are_bad_images_with_a_reason(tmp_p
     with pytest.raises(BadImagesError, match="3 images cannot be used"):
         prepared(tmp_path / "list.csv")
     with pytest.raises(BadImagesError, match="3 images cannot be used"):
-        list_images(DataRequest(data=str(tmp_path / "list.csv")), divided=False)
+        list_images(DataRequest(data=str(tmp_path / "list.csv")), divided=True)
+    undivided = list_images(DataRequest(data=str(tmp_path / "list.csv")), divided=False)
+    assert {entry.path for entry in undivided.entries if not entry.sha256} == {"gone.png", "folder.png", "link.png"}
 
 
 def test_where_every_image_is_bad_nothing_is_left_to_divide(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cellclf import Classifier, Failure, Prediction
 from cellclf.card import Card, read_model_file
 from cellclf.data.decoding import decode_file
-from cellclf.errors import CellclfError, DecodeError, ModelFileError, VerificationError
+from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError
 from cellclf.runtime.classifier import EXPORTED, newest_model
 from cellclf.training.run import Run
 from tests.model_files import resigned, scaled_head
@@ -274,9 +274,9 @@ def test_a_network_that_onnx_runtime_cannot_load_is_refused_in_one_line(model_fi
 
 def test_values_that_are_no_probabilities_are_an_error_not_a_prediction(model_file: Path, tmp_path: Path, images: list[str]) -> None:
     classifier = Classifier(resigned(model_file, tmp_path / "m.onnx", network=scaled_head(float("nan"))), device="cpu", threads=1)
-    with pytest.raises(VerificationError, match="no probabilities"):
+    with pytest.raises(InferenceError, match="no probabilities"):
         classifier.predict(images[0])
-    with pytest.raises(VerificationError, match="no probabilities"):
+    with pytest.raises(InferenceError, match="no probabilities"):
         list(classifier.predict_many(images))
 
 

@@ -65,8 +65,8 @@ def test_two_stars_reach_sub_folders() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_glob_passes_over_folders() -> None:
-    assert list(expand(["deep/*"])) == ["deep/a.bmp"]
+def test_a_glob_gives_what_the_shell_would_make_of_it_folders_too() -> None:
+    assert list(expand(["deep/*"])) == ["deep/a.bmp", "deep/er/c.jpeg"]
 
 
 @pytest.mark.usefixtures("folder")
