@@ -22,12 +22,12 @@ RESULTS = ROOT / "docs" / "results"
 WORK = ROOT / "runs"
 PRECISIONS = ("fp32", "fp16", "int8")
 
-COMMON = "--backbone mobilenet025 --image-size 128 --batch-size 32 --dropout 0.2 --learning-rate 2e-3 --schedule cosine --patience 0"
+COMMON = "--backbone mobilenet025 --image-size 128 --batch-size 32 --learning-rate 2e-3 --schedule cosine --patience 0"
 RUNS = {
-    "blood-official": f"{COMMON} --data blood-cells --protocol official --epochs 6",
-    "blood-random": f"{COMMON} --data blood-cells --protocol random --epochs 6",
-    "chest-official": f"{COMMON} --data chest-xray --protocol official --epochs 8 --class-weight balanced",
-    "chest-random": f"{COMMON} --data chest-xray --protocol random --epochs 8 --class-weight balanced",
+    "blood-official": f"{COMMON} --dropout 0 --data blood-cells --protocol official --epochs 6",
+    "blood-random": f"{COMMON} --dropout 0 --data blood-cells --protocol random --epochs 6",
+    "chest-official": f"{COMMON} --dropout 0.2 --data chest-xray --protocol official --epochs 8 --class-weight balanced",
+    "chest-random": f"{COMMON} --dropout 0.2 --data chest-xray --protocol random --epochs 8 --class-weight balanced",
 }
 SLICE = "--data blood-cells --limit 24 --epochs 1 --batch-size 8 --weights none --patience 0 --image-size {size}"
 SLICE_SIZE_PX = 128
