@@ -1,20 +1,16 @@
-"""What the verbs share: results to stdout, progress and notes to stderr."""
+"""What the verbs share: results to stdout, notes to stderr. Imports little, so that predict starts quickly."""
 
 import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cellclf.evaluation.metrics import SplitMetrics
-from cellclf.training.progress import Progress as Watcher
-from cellclf.training.run import Epoch
+if TYPE_CHECKING:
+    from cellclf.evaluation.metrics import SplitMetrics
 
-__all__ = ["TrainingDisplay", "clock", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
+__all__ = ["clock", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
 
 _FILE_WIDTH = 1_000_000
 """Columns of what is not a terminal: nothing is cut or wrapped there."""
@@ -62,7 +58,7 @@ def relative(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(path)
 
 
-def metrics_lines(metrics: SplitMetrics) -> list[tuple[str, str]]:
+def metrics_lines(metrics: "SplitMetrics") -> list[tuple[str, str]]:
     """Name and text of each figure of a split."""
     auc = [("AUC", f"{metrics.auc:.4f}")] if metrics.auc is not None else []
     return [
@@ -71,78 +67,3 @@ def metrics_lines(metrics: SplitMetrics) -> list[tuple[str, str]]:
         *auc,
         ("loss", f"{metrics.loss:.4f}"),
     ]
-
-
-class TrainingDisplay(Watcher):
-    """Shows a training on stderr: a line an epoch, and a moving bar where stderr is a terminal."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=not err.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._stage = ""
-        self._epoch_started = 0.0
-        self._seconds_left = 0.0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Show a stage's progress."""
-        if name != self._stage:
-            self._new_task(f"{name}", total)
-            self._stage = name
-        self._update(done, "")
-        if done >= total and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task, self._stage = None, ""
-
-    def note(self, text: str) -> None:
-        """Print a note."""
-        note(text)
-
-    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        """Begin an epoch's bar."""
-        self._new_task(f"epoch {epoch}/{epochs}", steps)
-        self._epoch_started = time.monotonic()
-        self._epochs_after = epochs - epoch
-        self._steps = steps
-
-    def batch_done(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Move the epoch's bar."""
-        passed = time.monotonic() - self._epoch_started
-        left = passed / step * (self._steps - step) + self._epochs_after * max(passed / step * self._steps, self._seconds_left)
-        self._update(step, f"loss {loss:.4f} accuracy {accuracy:.4f} {images_per_second:.0f} img/s, {clock(left)} left")
-
-    def epoch_ended(self, row: Epoch, *, best: bool, seconds_left: float) -> None:
-        """Print an epoch's line."""
-        self._seconds_left = seconds_left / self._epochs_after if self._epochs_after else 0.0
-        err.print(
-            f"epoch {row.epoch:3d}  train loss {row.train_loss:.4f} acc {row.train_accuracy:.4f}  "
-            f"validation loss {row.validation_loss:.4f} acc {row.validation_accuracy:.4f}  "
-            f"{row.images_per_second:.0f} img/s  {clock(row.seconds)}{'  best' if best else ''}"
-            + (f"  at most {clock(seconds_left)} left" if seconds_left else "")
-        )
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
-
-    def _new_task(self, description: str, total: int) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(description, total=total, figures="")
-
-    def _update(self, done: int, figures: str) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, figures=figures)

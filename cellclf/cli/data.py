@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from cellclf.cli import options
-from cellclf.cli.console import TrainingDisplay, note, out, plain_table, print_json
+from cellclf.cli.console import note, out, plain_table, print_json
+from cellclf.cli.display import TrainingDisplay
 from cellclf.data.datasets import DATASETS, find, locate
 from cellclf.data.manifest import SPLITS
 from cellclf.data.prepare import prepare

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cellclf.cli.console import TrainingDisplay, clock, err, interval, out, plain_table, relative
+from cellclf.cli.console import clock, err, interval, out, plain_table, relative
+from cellclf.cli.display import TrainingDisplay
 from cellclf.data.datasets import DATASETS, locate
 from cellclf.data.prepare import DataRequest
 from cellclf.runtime.classifier import EXPORTED, Classifier, Prediction

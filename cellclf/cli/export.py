@@ -8,7 +8,8 @@ import typer
 
 from cellclf.card import Precision
 from cellclf.cli import options
-from cellclf.cli.console import TrainingDisplay, err, interval, out, print_json, relative
+from cellclf.cli.console import err, interval, out, print_json, relative
+from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import EXPORTED
 from cellclf.training.run import find_run, newest_run

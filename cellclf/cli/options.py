@@ -1,15 +1,17 @@
 """Options that several verbs share, and the data they ask for. Choices come from the tables."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellclf.backbones import BACKBONES
 from cellclf.data.datasets import DATASETS
-from cellclf.data.prepare import DataRequest
 from cellclf.data.splits import PROTOCOLS, Fractions
 from cellclf.errors import DataError, UnknownNameError
 from cellclf.runtime.providers import DEVICES
+
+if TYPE_CHECKING:
+    from cellclf.data.prepare import DataRequest
 
 __all__ = [
     "BackboneOption",
@@ -66,12 +68,14 @@ def data_request(
     group_rule: str | None = None,
     on_bad_image: str = "error",
     limit_per_label: int | None = None,
-) -> DataRequest:
+) -> "DataRequest":
     """Options as a DataRequest; raises DataError or UnknownNameError naming the wrong one."""
     if protocol is not None and protocol not in PROTOCOLS:
         raise UnknownNameError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     if on_bad_image not in ("error", "skip"):
         raise DataError(f"--on-bad-image {on_bad_image!r} is not known; give error or skip")
+    from cellclf.data.prepare import DataRequest
+
     return DataRequest.model_validate(
         {
             "data": data,

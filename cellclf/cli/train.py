@@ -8,7 +8,8 @@ import typer
 from rich.text import Text
 
 from cellclf.cli import options
-from cellclf.cli.console import TrainingDisplay, clock, err, metrics_lines, note, out, plain_table, print_json, relative
+from cellclf.cli.console import clock, err, metrics_lines, note, out, plain_table, print_json, relative
+from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.recipe import Recipe, make_recipe
