@@ -125,7 +125,7 @@ def test_grouped_divides_no_group_and_leaves_nothing_out(tmp_path: Path) -> None
 
 
 def test_grouped_ignores_the_sources_own_split(tmp_path: Path) -> None:
-    found = prepared(put_official(tmp_path), protocol="grouped")
+    found = prepared(put_official(tmp_path, train=20, test=20), protocol="grouped")
     assert {entry.path.split("/")[0] for entry in found.manifest.split("test")} == {"train", "test"}
 
 
