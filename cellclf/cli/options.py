@@ -68,6 +68,7 @@ def data_request(
     group_rule: str | None = None,
     on_bad_image: str = "error",
     limit_per_label: int | None = None,
+    images_fraction: float = 1.0,
 ) -> "DataRequest":
     """Options as a DataRequest; raises DataError or UnknownNameError naming the wrong one."""
     if protocol is not None and protocol not in PROTOCOLS:
@@ -86,6 +87,7 @@ def data_request(
             "group_rule": group_rule,
             "on_bad_image": on_bad_image,
             "limit_per_label": limit_per_label,
+            "images_fraction": images_fraction,
         }
     )
 

@@ -33,6 +33,9 @@ def train(
     group_rule: options.GroupRuleOption = None,
     on_bad_image: Annotated[str, typer.Option(help="error | skip images that cannot be read (recorded).", rich_help_panel="Data")] = "error",
     limit: Annotated[int | None, typer.Option(help="At most so many images a label and source split.", rich_help_panel="Data")] = None,
+    images_fraction: Annotated[
+        float, typer.Option(help="Share of the images of each label and source split that is used.", rich_help_panel="Data")
+    ] = 1.0,
     hidden: Annotated[str, typer.Option(help="Units of the dense layers, as 16 or 8,8; or none.", rich_help_panel=_NETWORK)] = "16",
     dropout: Annotated[float, typer.Option(help="Dropout before the softmax.", rich_help_panel=_NETWORK)] = 0.5,
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. Default: the backbone's own.", rich_help_panel=_NETWORK)] = None,
@@ -84,6 +87,7 @@ def train(
         group_rule=group_rule,
         on_bad_image=on_bad_image,
         limit_per_label=limit,
+        images_fraction=images_fraction,
     )
     recipe = make_recipe(
         backbone,

@@ -31,6 +31,7 @@ class DataRequest(Document):
 
     data: a data set's name, a folder, or a .csv file. protocol: None = official where the source has a test set, else grouped.
     fractions: shares of train, validation and test (official cuts validation : train in the ratio of the first two). fold: 'K/N'.
+    images_fraction: share of the files of each label and source split that is used at all, drawn from split_seed; limit_per_label: at most so many.
     """
 
     data: str
@@ -41,6 +42,7 @@ class DataRequest(Document):
     group_rule: str | None = None
     on_bad_image: Literal["error", "skip"] = "error"
     limit_per_label: int | None = None
+    images_fraction: float = 1.0
 
 
 class BadImage(Document):
@@ -137,7 +139,8 @@ def list_images(request: DataRequest, *, divided: bool, image_size_px: int = 128
             raise BadImagesError(_bad_message(listed.unreadable, listed.found.root))
         return _divide(listed.found, listed.pairs, listed.protocol, request)
     known = {file.path: sha for file, sha in listed.pairs}
-    files = (file for file in listed.found.files if file.path in known or request.limit_per_label is None)
+    everything = request.limit_per_label is None and request.images_fraction == 1
+    files = (file for file in listed.found.files if file.path in known or everything)
     return Manifest(listed.found.root, tuple(Entry(file.path, known.get(file.path, ""), file.label, file.group, "test") for file in files))
 
 
@@ -174,16 +177,23 @@ def _protocol(request: DataRequest, found: Scan) -> Protocol:
 
 
 def _limited(found: Scan, request: DataRequest) -> tuple[Found, ...]:
-    """At most limit_per_label files of each label and source split, drawn from the seed."""
-    if request.limit_per_label is None:
-        return found.files
-    if request.limit_per_label < 1:
+    """The asked share of the files of each label and source split, and at most limit_per_label of them, drawn from the seed."""
+    if not 0 < request.images_fraction <= 1:
+        raise DataError(f"the fraction of images must be above 0 and at most 1; {request.images_fraction:g} was given")
+    if request.limit_per_label is not None and request.limit_per_label < 1:
         raise DataError("the limit of images a label must be at least 1")
+    if request.limit_per_label is None and request.images_fraction == 1:
+        return found.files
     buckets: defaultdict[tuple[str, str | None], list[Found]] = defaultdict(list)
     for file in sorted(found.files, key=lambda file: hashlib.sha256(f"{request.split_seed}\0{file.path}".encode(errors="backslashreplace")).digest()):
         buckets[file.label, file.split].append(file)
-    kept = {file.path for files in buckets.values() for file in files[: request.limit_per_label]}
+    kept = {file.path for files in buckets.values() for file in files[: _kept(len(files), request)]}
     return tuple(file for file in found.files if file.path in kept)
+
+
+def _kept(files: int, request: DataRequest) -> int:
+    share = max(1, round(files * request.images_fraction))
+    return share if request.limit_per_label is None else min(share, request.limit_per_label)
 
 
 def _two_labels(pairs: list[tuple[Found, str]]) -> list[BadImage]:

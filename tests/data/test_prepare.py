@@ -427,6 +427,19 @@ def test_a_smaller_limit_keeps_a_part_of_a_larger_and_the_seed_draws_which(tmp_p
     assert len(kept(100, 0)) == 24
 
 
+def test_a_fraction_keeps_that_share_of_each_label_and_source_split(tmp_path: Path) -> None:
+    put_official(tmp_path, train=20, test=6)
+    manifest = list_images(DataRequest(data=str(tmp_path), images_fraction=0.3), divided=True)
+    assert manifest.counts("test") == Counter(A=2, B=2)
+    assert manifest.counts("train") + manifest.counts("validation") == Counter(A=6, B=6)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
+def test_a_fraction_that_is_none_is_refused(tmp_path: Path, fraction: float) -> None:
+    with pytest.raises(DataError, match="fraction of images"):
+        prepared(put_patients(tmp_path), images_fraction=fraction)
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_of_nothing_is_refused(tmp_path: Path, limit: int) -> None:
     with pytest.raises(DataError, match="must be at least 1"):
