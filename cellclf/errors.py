@@ -8,6 +8,7 @@ CellclfError
 ├── DecodeError             one image that cannot be read
 ├── WeightsError            pretrained weights that cannot be had or do not fit
 ├── RunError                a run folder that is missing, unfinished or does not match
+├── StudyError              a study, scale or comparison that cannot be as asked
 ├── StoredFileError         a file of ours that is broken or of another version
 ├── ModelFileError          an exported file that is not one, or was changed
 ├── ParityError             an export whose numbers differ from the trained network's
@@ -30,6 +31,7 @@ __all__ = [
     "ProviderUnavailableError",
     "RunError",
     "StoredFileError",
+    "StudyError",
     "UnknownNameError",
     "VerificationError",
     "WeightsError",
@@ -66,6 +68,10 @@ class WeightsError(CellclfError):
 
 class RunError(CellclfError):
     """A run folder that is missing, unfinished, or made from something else."""
+
+
+class StudyError(CellclfError):
+    """A study, a scale, or a comparison that cannot be as it was asked for."""
 
 
 class StoredFileError(CellclfError):

@@ -26,6 +26,9 @@ VERBS = {
     "show": "Tell everything an exported file knows about itself.",
     "predict": "Name what images show.",
     "evaluate": "Measure an exported file on labelled images.",
+    "study": "Run the published studies, or one of your own.",
+    "report": "Compare finished runs on one page.",
+    "choose": "Choose the model to deploy.",
 }
 """Each verb with its one-line help: the first line of its function's docstring, known here so that --help imports no verb."""
 

@@ -1,6 +1,8 @@
 """`cellclf train`."""
 
 import datetime
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +12,16 @@ from rich.text import Text
 from cellclf.cli import options
 from cellclf.cli.console import clock, err, metrics_lines, note, out, plain_table, print_json, relative
 from cellclf.cli.display import TrainingDisplay
-from cellclf.errors import CellclfError
+from cellclf.errors import CellclfError, StoredFileError
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.recipe import Recipe, make_recipe
-from cellclf.training.run import Run, find_run
+from cellclf.training.run import Run, Setup, find_run
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 _NETWORK, _FIT, _RUN = "Network", "Training", "Run"
 _RESUME_ALLOWS = {"resume", "runs", "as_json"}
+_RECIPE_ALLOWS = {"recipe_file", "name", "runs", "as_json"}
 
 
 @app.command("train")
@@ -66,6 +69,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="The run's name. Default: data, backbone, time.", rich_help_panel=_RUN)] = None,
     runs: options.RunsOption = "runs",
     resume: Annotated[str | None, typer.Option(help="Continue this run (name or folder) after its last whole epoch.", rich_help_panel=_RUN)] = None,
+    recipe_file: Annotated[
+        str | None, typer.Option("--recipe", help="Train this recipe.json anew (- for stdin) instead of giving options.", rich_help_panel=_RUN)
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Fine-tune a backbone on labelled images.
@@ -74,9 +80,13 @@ def train(
     interrupted or killed goes on with --resume. The Keras backend is TensorFlow, or what KERAS_BACKEND says (jax).
     """
     if resume is not None:
-        _refuse_others(context)
-        run = find_run(resume, runs=Path(runs))
-        _run(run, None, as_json=as_json)
+        _refuse_others(context, "--resume", _RESUME_ALLOWS)
+        _run(find_run(resume, runs=Path(runs)), None, as_json=as_json)
+        return
+    if recipe_file is not None:
+        _refuse_others(context, "--recipe", _RECIPE_ALLOWS)
+        recipe = _read_recipe(recipe_file)
+        _run(Run(Path(runs) / (name or _default_name(recipe))), recipe, as_json=as_json)
         return
     request = options.data_request(
         data,
@@ -180,12 +190,25 @@ def _default_name(recipe: Recipe) -> str:
     return f"{Path(recipe.data.data).stem}-{recipe.backbone}-{now}"
 
 
-def _refuse_others(context: typer.Context) -> None:
-    """A resumed run's recipe is fixed: any other option given beside --resume is an error, not ignored."""
+def _read_recipe(file: str) -> Recipe:
+    """A recipe from a run folder's recipe.json or a bare recipe; '-' reads stdin. Raises StoredFileError."""
+    where = "the recipe on stdin" if file == "-" else file
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise StoredFileError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if isinstance(content, dict) and "recipe" in content:
+        return Setup.parse(text, where=where).recipe
+    return Recipe.parse(text, where=where)
+
+
+def _refuse_others(context: typer.Context, beside: str, allowed: set[str]) -> None:
+    """A recipe that is fixed already: any option that would change it is an error, not ignored."""
     given = [
         "--" + name.replace("_", "-")
         for name in context.params
-        if name not in _RESUME_ALLOWS and str(getattr(context.get_parameter_source(name), "name", "")) == "COMMANDLINE"
+        if name not in allowed and str(getattr(context.get_parameter_source(name), "name", "")) == "COMMANDLINE"
     ]
     if given:
-        raise CellclfError(f"{', '.join(given)} cannot be given with --resume: a run's recipe is fixed when it starts")
+        raise CellclfError(f"{', '.join(given)} cannot be given with {beside}: the recipe is fixed there")

@@ -19,7 +19,7 @@ from cellclf.storage import new_file
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
 from cellclf.training.network import layers_of
 from cellclf.training.progress import Progress
-from cellclf.training.recipe import Recipe
+from cellclf.training.recipe import OPTIMIZER, Recipe
 from cellclf.training.run import Epoch, write_history
 
 __all__ = ["Examples", "FitState", "class_weights", "epoch_order", "fit", "predict", "steps_per_epoch"]
@@ -149,7 +149,7 @@ def _compile(keras: Any, model: Any, recipe: Recipe, steps: int) -> None:
     if recipe.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps * recipe.epochs)
     model.compile(
-        optimizer=keras.optimizers.Adam(rate),
+        optimizer=getattr(keras.optimizers, OPTIMIZER)(rate),
         loss=keras.losses.SparseCategoricalCrossentropy(),
         metrics=["accuracy"],
         # XLA makes TensorFlow's convolutions several times slower on a CPU; JAX cannot do without it.

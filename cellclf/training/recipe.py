@@ -12,10 +12,12 @@ from cellclf.data.prepare import DataRequest
 from cellclf.documents import Document
 from cellclf.errors import CellclfError
 
-__all__ = ["FREEZE_PATTERN", "Recipe", "Schedule", "TrainingPrecision", "make_recipe"]
+__all__ = ["FREEZE_PATTERN", "OPTIMIZER", "Recipe", "Schedule", "TrainingPrecision", "make_recipe"]
 
 Schedule = Literal["constant", "cosine"]
 TrainingPrecision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+OPTIMIZER = "Adam"
+"""Every run's optimizer, by its name in keras.optimizers, with Keras' own betas and epsilon."""
 FREEZE_PATTERN = re.compile(r"none|all|all-but-([1-9]\d*)")
 
 PositiveInt = Annotated[int, Field(ge=1)]
