@@ -1,0 +1,1 @@
+"""Recorded runs as one page: tables, plots, HTML and Markdown."""
