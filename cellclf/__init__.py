@@ -1,23 +1,30 @@
 """cellclf: fair comparison of fine-tuned CNNs on labelled medical images, one self-proving ONNX file, prediction without TensorFlow."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellclf.runtime.classifier import Classifier, Failure, Prediction
 
-__all__ = ["Classifier", "Failure", "Prediction", "__version__"]
+    __version__: str
 
-try:
-    __version__ = version("cellclf")
-except PackageNotFoundError:
-    __version__ = "0+uninstalled"
+__all__ = ["Classifier", "Failure", "Prediction", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the runtime only when it is used, so that `cellclf --help` stays quick."""
+    """Load the runtime and look the version up only when they are used, so that the command line starts quickly."""
+    if name == "__version__":
+        return _version()
     if name in ("Classifier", "Failure", "Prediction"):
         from cellclf.runtime import classifier
 
         return getattr(classifier, name)
     raise AttributeError(f"module 'cellclf' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("cellclf")
+    except PackageNotFoundError:
+        return "0+uninstalled"

@@ -12,9 +12,9 @@ __all__ = ["Document"]
 
 
 class Document(BaseModel):
-    """A stored JSON document: immutable, no unknown fields, written whole, read with one clear error."""
+    """A stored JSON document: immutable, no unknown fields, written whole, read with one clear error; its validator is built on first use."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
 
     def write(self, path: Path) -> None:
         """Write as indented JSON."""

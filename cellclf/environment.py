@@ -1,6 +1,5 @@
 """What machine and which versions a result was made with. Imports storage only; knows no framework."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -54,6 +53,8 @@ def usable_cores() -> int:
 
 def installed_versions() -> dict[str, str]:
     """Version of each package of PACKAGES that is installed; imports none of them."""
+    import importlib.metadata  # email, sockets …: predict starts without it
+
     found = {}
     for name in PACKAGES:
         try:

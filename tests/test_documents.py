@@ -100,3 +100,12 @@ def test_a_damaged_file_is_a_stored_file_error_that_names_it(tmp_path: Path, con
 def test_a_folder_in_the_files_place_is_a_stored_file_error(tmp_path: Path) -> None:
     with pytest.raises(StoredFileError, match="cannot be read"):
         Point.read(tmp_path)
+
+
+def test_a_documents_validator_is_built_when_it_is_first_used() -> None:
+    class Unused(Document):
+        value: int
+
+    assert not Unused.__pydantic_complete__
+    assert Unused(value=1).value == 1
+    assert Unused.__pydantic_complete__

@@ -10,7 +10,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cellclf import __version__
 from cellclf.errors import CellclfError
 
 __all__ = ["VERBS", "main"]
@@ -54,6 +53,8 @@ app = typer.Typer(cls=_Verbs, no_args_is_help=True, add_completion=False, rich_m
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from cellclf import __version__
+
         print(f"cellclf {__version__}")
         raise typer.Exit
 
