@@ -57,6 +57,9 @@ def train(
         typer.Option(help="Stop after so many epochs without a lower validation loss, keep the best; 0: never, keep the last.", rich_help_panel=_FIT),
     ] = 5,
     class_weight: Annotated[str, typer.Option(help="none | balanced.", rich_help_panel=_FIT)] = "none",
+    logit_adjustment: Annotated[
+        str, typer.Option(help="none | images | groups: call labels of few images or groups as often as they deserve.", rich_help_panel=_FIT)
+    ] = "none",
     augment: Annotated[
         str | None, typer.Option(help=f"{', '.join(AUGMENTATIONS)}. Default: the data set's; none for a frozen backbone.", rich_help_panel=_FIT)
     ] = None,
@@ -115,6 +118,7 @@ def train(
         weights=weights,
         freeze=freeze,
         class_weight=class_weight,
+        logit_adjustment=logit_adjustment,
         precision=precision,
         deterministic=deterministic,
         batch_norm_momentum=batch_norm_momentum,

@@ -28,6 +28,16 @@ def _cells(keras: Any) -> list[Any]:
     return [layers.RandomFlip("horizontal_and_vertical"), layers.RandomRotation(0.5, fill_mode="reflect")]
 
 
+def _cells_strong(keras: Any) -> list[Any]:
+    layers = keras.layers
+    return [
+        *_cells(keras),
+        layers.RandomZoom((-0.2, 0.2), fill_mode="reflect"),
+        layers.RandomContrast(0.25, value_range=(0, 255)),
+        layers.RandomBrightness(0.12, value_range=(0, 255)),
+    ]
+
+
 def _xray(keras: Any) -> list[Any]:
     layers = keras.layers
     return [
@@ -44,6 +54,7 @@ AUGMENTATIONS: Table[Augmentation] = Table(
         Augmentation("none", "every epoch sees the same pixels", lambda _: []),
         Augmentation("light", "horizontal flips, shifts of up to 8 %", _light),
         Augmentation("cells", "flips on both axes, any rotation (a smear has no upright)", _cells),
+        Augmentation("cells-strong", "as cells, zoom of up to 20 %, contrast of up to 25 %, brightness of up to 12 %", _cells_strong),
         Augmentation("xray", "horizontal flips, shifts of up to 8 %, zoom of up to 15 %, contrast of up to 20 %", _xray),
     ],
 )

@@ -5,10 +5,10 @@ Everything random in an epoch is drawn anew from (seed, epoch), so a resumed run
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from cellclf.training.progress import Progress
 from cellclf.training.recipe import OPTIMIZER, Recipe
 from cellclf.training.run import Epoch, write_history
 
-__all__ = ["Examples", "FitState", "class_weights", "epoch_order", "fit", "predict", "steps_per_epoch"]
+__all__ = ["Examples", "FitState", "adjusted_loss", "class_weights", "epoch_order", "fit", "label_prior", "predict", "steps_per_epoch"]
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -73,6 +73,18 @@ def class_weights(truth: npt.NDArray[np.int64], classes: int, mode: str) -> npt.
     return (len(truth) / (classes * np.bincount(truth, minlength=classes))).astype(np.float32)
 
 
+def label_prior(
+    truth: npt.NDArray[np.int64], groups: Sequence[str], classes: int, kind: Literal["none", "images", "groups"]
+) -> npt.NDArray[np.float32] | None:
+    """Each label's share of the images, or of the groups (a group counts once for each label it has), [classes]; None for 'none'."""
+    if kind == "none":
+        return None
+    labels = truth if kind == "images" else np.array([label for label, _ in set(zip(truth.tolist(), groups, strict=True))])
+    shares = np.bincount(labels, minlength=classes).astype(np.float32)
+    prior: npt.NDArray[np.float32] = shares / shares.sum()
+    return prior
+
+
 def predict(model: Any, examples: Examples, *, batch_size: int, on_progress: Callable[[int, int], None] | None = None) -> npt.NDArray[np.float32]:
     """Run a model over a set, [n, outputs] float32; all batches have one size (the last is padded), so that nothing is compiled twice."""
     total = len(examples.rows)
@@ -87,13 +99,26 @@ def predict(model: Any, examples: Examples, *, batch_size: int, on_progress: Cal
     return np.concatenate(parts)
 
 
-def fit(model: Any, recipe: Recipe, train: Examples, validation: Examples, *, folder: Path, state: FitState, progress: Progress) -> FitState:
-    """Train `model` to the recipe's end from `state`; leaves model with the kept weights (the best epoch's with patience, else the last's)."""
+def fit(
+    model: Any,
+    recipe: Recipe,
+    train: Examples,
+    validation: Examples,
+    *,
+    folder: Path,
+    state: FitState,
+    progress: Progress,
+    prior: npt.NDArray[np.float32] | None = None,
+) -> FitState:
+    """Train `model` to the recipe's end from `state`; leaves model with the kept weights (the best epoch's with patience, else the last's).
+
+    prior: [classes], the shares by which the loss shifts probabilities (the recipe's logit_adjustment).
+    """
     keras = require_keras()
     classes = int(model.output.shape[-1])
     steps = steps_per_epoch(len(train.rows), recipe.batch_size)
     weight_of = class_weights(train.truth, classes, recipe.class_weight)
-    _compile(keras, model, recipe, steps)
+    _compile(keras, model, recipe, steps, prior)
     if state.history:
         _restore(model, folder, state)
     watcher = _watcher(keras, progress, recipe)
@@ -144,18 +169,28 @@ def clear_checkpoints(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _compile(keras: Any, model: Any, recipe: Recipe, steps: int) -> None:
+def _compile(keras: Any, model: Any, recipe: Recipe, steps: int, prior: npt.NDArray[np.float32] | None) -> None:
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps * recipe.epochs)
     model.compile(
         optimizer=getattr(keras.optimizers, OPTIMIZER)(rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(),
+        loss=keras.losses.SparseCategoricalCrossentropy() if prior is None else adjusted_loss(keras, prior),
         metrics=["accuracy"],
         # XLA makes TensorFlow's convolutions several times slower on a CPU; JAX cannot do without it.
         jit_compile=backend() == "jax" or not runs_on_cpu(),
     )
     model.optimizer.build(model.trainable_variables)
+
+
+def adjusted_loss(keras: Any, prior: npt.NDArray[np.float32]) -> Any:
+    """Cross-entropy of probabilities that are multiplied by the prior and made to add up to 1: Menon et al. 2021, equation 10 with tau = 1."""
+
+    def logit_adjusted(truth: Any, probabilities: Any) -> Any:
+        shifted = probabilities * prior
+        return keras.losses.sparse_categorical_crossentropy(truth, shifted / keras.ops.sum(shifted, axis=-1, keepdims=True))
+
+    return logit_adjusted
 
 
 def _batches(train: Examples, recipe: Recipe, weight_of: npt.NDArray[np.float32] | None, epoch: int) -> Iterator[tuple[Any, ...]]:

@@ -28,7 +28,10 @@ class Recipe(Document):
 
     hidden: units of each dense layer between the features and the softmax. patience: epochs without a better validation loss before it stops and the
     best weights are restored; 0 = run all epochs and keep the last. freeze: none | all | all-but-N (the backbone's last N layers learn).
-    batch_norm_momentum: None = chosen so that the moving averages span a quarter of an epoch at most (see network.batch_norm_momentum).
+    class_weight: balanced = each label weighs the same in the loss. logit_adjustment: images or groups = the loss sees probabilities shifted by the
+    labels' shares of the training images or groups (Menon et al. 2021, tau = 1), so that a label of few patients or cells is not called too seldom;
+    the network itself is not shifted. batch_norm_momentum: None = chosen so that the moving averages span a quarter of an epoch at most (see
+    network.batch_norm_momentum).
     """
 
     backbone: str
@@ -46,6 +49,7 @@ class Recipe(Document):
     weights: str = "imagenet"
     freeze: str = "none"
     class_weight: Literal["none", "balanced"] = "none"
+    logit_adjustment: Literal["none", "images", "groups"] = "none"
     precision: TrainingPrecision = "float32"
     deterministic: bool = False
     batch_norm_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -18,7 +18,7 @@ from cellclf.evaluation.metrics import SplitMetrics, measure
 from cellclf.storage import new_file, new_folder
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.curves import draw_curves
-from cellclf.training.fit import Examples, FitState, clear_checkpoints, fit, load_state, predict, steps_per_epoch
+from cellclf.training.fit import Examples, FitState, clear_checkpoints, fit, label_prior, load_state, predict, steps_per_epoch
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
 from cellclf.training.network import Network, build_network, parameters_of
 from cellclf.training.progress import Progress
@@ -87,7 +87,16 @@ def _finish(sitting: _Sitting) -> Run:
     state.compile_s += time.perf_counter() - built
     _write_setup(sitting, network)
     model, inputs = _what_to_fit(sitting, network, images)
-    fit(model, recipe, inputs["train"], inputs["validation"], folder=run.folder, state=state, progress=sitting.progress)
+    fit(
+        model,
+        recipe,
+        inputs["train"],
+        inputs["validation"],
+        folder=run.folder,
+        state=state,
+        progress=sitting.progress,
+        prior=label_prior(images["train"].truth, prepared.manifest.group_keys("train"), len(prepared.manifest.labels), recipe.logit_adjustment),
+    )
     probabilities = _measured(sitting, network, model, inputs)
     with new_file(run.weights) as temporary:
         network.whole.save_weights(temporary)
