@@ -12,12 +12,12 @@ from cellclf.data.manifest import Manifest, Split, read_manifest
 from cellclf.data.prepare import DataRecord
 from cellclf.documents import Document
 from cellclf.environment import Environment
-from cellclf.errors import RunError
+from cellclf.errors import RunError, StoredFileError
 from cellclf.evaluation.metrics import SplitMetrics
 from cellclf.storage import write_csv
 from cellclf.training.recipe import Recipe
 
-__all__ = ["FINISHED", "Epoch", "LearningTime", "Parameters", "Run", "RunMetrics", "Setup", "find_run", "newest_run", "write_history"]
+__all__ = ["FINISHED", "Epoch", "LearningTime", "Parameters", "Run", "RunMetrics", "Setup", "find_run", "newest_run", "runs_in", "write_history"]
 
 FINISHED = "metrics.json"
 """Written last: a run folder that has it is whole."""
@@ -135,15 +135,23 @@ class Run:
         return RunMetrics.read(self.folder / FINISHED)
 
     def history(self) -> tuple[Epoch, ...]:
-        """history.csv."""
-        with (self.folder / "history.csv").open(encoding="utf-8", newline="") as stream:
-            return tuple(Epoch.model_validate(row) for row in csv.DictReader(stream))
+        """history.csv; raises StoredFileError."""
+        path = self.folder / "history.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                return tuple(Epoch.model_validate(row) for row in csv.DictReader(stream))
+        except (OSError, ValueError, csv.Error) as error:
+            raise _broken(path, error) from error
 
     def predictions(self, split: Split) -> dict[str, tuple[float, ...]]:
-        """Stored probabilities of one split, by path, in the labels' order."""
-        with (self.folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row[2] == split]
-        return {row[0]: tuple(float(value) for value in row[5:]) for row in rows}
+        """Stored probabilities of one split, by path, in the labels' order; raises StoredFileError."""
+        path = self.folder / "predictions.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                rows = [row for row in csv.reader(stream) if row[2] == split]
+            return {row[0]: tuple(float(value) for value in row[5:]) for row in rows}
+        except (OSError, ValueError, IndexError, csv.Error) as error:
+            raise _broken(path, error) from error
 
     def write_predictions(self, manifest: Manifest, probabilities: dict[Split, npt.NDArray[np.float32]]) -> None:
         """Write predictions.csv: a row an image of the given splits, probabilities [images, classes] in the manifest's order."""
@@ -153,6 +161,10 @@ class Run:
             for entry, row in zip(manifest.split(split), values, strict=True):
                 rows.append([entry.path, entry.group, split, entry.label, labels[int(row.argmax())], *(f"{p:.9g}" for p in row)])
         write_csv(self.folder / "predictions.csv", ["path", "group", "split", "label", "predicted", *(f"p_{label}" for label in labels)], rows)
+
+
+def _broken(path: Path, error: Exception) -> StoredFileError:
+    return StoredFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is damaged, or of another version'}")
 
 
 def write_history(folder: Path, history: tuple[Epoch, ...]) -> None:
@@ -167,17 +179,18 @@ def find_run(name: str, *, runs: Path) -> Run:
     for folder in (Path(name), runs / name):
         if (folder / "recipe.json").exists():
             return Run(folder)
-    there = [run.name for run in _runs(runs)]
+    there = [run.name for run in runs_in(runs)]
     raise RunError(f"no run {name!r}: it is neither a run folder nor a name in {runs}/ ({', '.join(there[-5:]) or 'which holds none'})")
 
 
 def newest_run(*, runs: Path) -> Run:
     """The finished run that ended last; raises RunError."""
-    finished = [run for run in _runs(runs) if run.finished]
+    finished = [run for run in runs_in(runs) if run.finished]
     if not finished:
         raise RunError(f"no finished run in {runs}/; train one first: cellclf train")
     return max(finished, key=lambda run: ((run.folder / FINISHED).stat().st_mtime_ns, run.name))
 
 
-def _runs(runs: Path) -> list[Run]:
+def runs_in(runs: Path) -> list[Run]:
+    """Every run folder in `runs`, finished or not, by name."""
     return [Run(path.parent) for path in sorted(runs.glob("*/recipe.json"))]
