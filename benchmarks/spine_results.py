@@ -147,7 +147,10 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def estimate(value: dict[str, Any]) -> str:
+def estimate(value: dict[str, Any] | float) -> str:
+    """A recorded figure; AUCs that were recorded before they had an interval are plain numbers."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
     return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]" if value["low"] is not None else f"{value['value']:.4f}"
 
 
@@ -163,7 +166,7 @@ def run_section(part: str, found: dict[str, Any]) -> list[str]:
     )
     balanced = [estimate(metrics[split]["balanced_accuracy"]) for split in ("validation", "test")]
     lines.append(f"| balanced accuracy | | {balanced[0]} | {balanced[1]} |")
-    lines.append(f"| AUC | | {metrics['validation']['auc']:.4f} | {metrics['test']['auc']:.4f} |")
+    lines.append(f"| AUC | | {estimate(metrics['validation']['auc'])} | {estimate(metrics['test']['auc'])} |")
     unit = metrics["test"]["interval_unit"]
     lines += [
         "",

@@ -10,6 +10,7 @@ CellclfError
 ├── RunError                a run folder that is missing, unfinished or does not match
 ├── StudyError              a study, scale or comparison that cannot be as asked
 ├── StoredFileError         a file of ours that is broken or of another version
+├── EvaluationError         a figure, test or threshold that cannot be had from these predictions
 ├── ModelFileError          an exported file that is not one, or was changed
 ├── ParityError             an export whose numbers differ from the trained network's
 ├── InferenceError          a network that could not be run, or gave values that are no probabilities
@@ -24,6 +25,7 @@ __all__ = [
     "DataError",
     "DatasetMissingError",
     "DecodeError",
+    "EvaluationError",
     "InferenceError",
     "MissingExtraError",
     "ModelFileError",
@@ -76,6 +78,10 @@ class StudyError(CellclfError):
 
 class StoredFileError(CellclfError):
     """A stored document that is broken, or written by another version."""
+
+
+class EvaluationError(CellclfError):
+    """A figure, test or threshold that cannot be had from these predictions."""
 
 
 class ModelFileError(CellclfError):

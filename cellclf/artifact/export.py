@@ -215,8 +215,19 @@ def _measured(source: _Source, session: Session, split: Split) -> SplitMetrics:
 
 
 def _estimates(metrics: SplitMetrics) -> dict[str, Estimate]:
-    named = {"accuracy": metrics.accuracy, "balanced_accuracy": metrics.balanced_accuracy, "loss": Estimate(value=metrics.loss)}
-    return named | ({"auc": Estimate(value=metrics.auc)} if metrics.auc is not None else {})
+    """The figures a card shows; those that are not defined on the split are left out."""
+    named = {
+        "accuracy": metrics.accuracy,
+        "balanced_accuracy": metrics.balanced_accuracy,
+        "auc": metrics.auc,
+        "average_precision": metrics.average_precision,
+        "loss": Estimate(value=metrics.loss),
+        "brier": Estimate(value=metrics.brier),
+        "ece": Estimate(value=metrics.ece),
+        **{f"recall of {label}": row.recall for label, row in metrics.per_label.items()},
+        **{f"specificity of {label}": row.specificity for label, row in metrics.per_label.items()},
+    }
+    return {name: estimate for name, estimate in named.items() if estimate is not None}
 
 
 def _with_card(model: Any, card: Card) -> bytes:

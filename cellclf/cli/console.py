@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from cellclf.card import Estimate
     from cellclf.evaluation.metrics import SplitMetrics
 
 __all__ = ["clock", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
@@ -45,8 +46,10 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def interval(estimate: Any) -> str:
-    """A metric with its 95 % interval, as text."""
+def interval(estimate: "Estimate | None") -> str:
+    """A metric with its 95 % interval, as text; a dash where it is not defined."""
+    if estimate is None:
+        return "–"
     if estimate.low is None:
         return f"{estimate.value:.4f}"
     return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
@@ -59,11 +62,13 @@ def relative(path: Path) -> str:
 
 
 def metrics_lines(metrics: "SplitMetrics") -> list[tuple[str, str]]:
-    """Name and text of each figure of a split."""
-    auc = [("AUC", f"{metrics.auc:.4f}")] if metrics.auc is not None else []
+    """Name and text of each figure of a split; the same names in the same order for every split."""
     return [
         ("accuracy", interval(metrics.accuracy)),
         ("balanced accuracy", interval(metrics.balanced_accuracy)),
-        *auc,
+        ("AUC", interval(metrics.auc)),
+        ("average precision", interval(metrics.average_precision)),
         ("loss", f"{metrics.loss:.4f}"),
+        ("Brier score", f"{metrics.brier:.4f}"),
+        ("calibration error", f"{metrics.ece:.4f}"),
     ]

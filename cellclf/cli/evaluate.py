@@ -8,7 +8,7 @@ import typer
 
 from cellclf.card import Card, Precision
 from cellclf.cli import options
-from cellclf.cli.console import metrics_lines, note, out, plain_table, print_json
+from cellclf.cli.console import interval, metrics_lines, note, out, plain_table, print_json
 from cellclf.data.datasets import DATASETS
 from cellclf.data.manifest import SPLITS, Manifest
 from cellclf.data.prepare import DataRequest, has_test_set, list_images
@@ -56,8 +56,9 @@ def evaluate(
 ) -> None:
     """Measure an exported file on labelled images.
 
-    Accuracy, balanced accuracy, per-label precision and recall, AUC, confusion matrix, with intervals over groups where
-    groups are known. Images are read as predict reads them; one that cannot be read is reported and the exit code is 3.
+    Accuracy, balanced accuracy, AUC, average precision, calibration, and each label's sensitivity, specificity, PPV and NPV,
+    with intervals over groups where groups are known; the confusion matrix. Images are read as predict reads them; one that
+    cannot be read is reported and the exit code is 3.
     """
     if picture is not None and picture.suffix != ".png":
         raise CellclfError(f"--picture {picture} must end in .png")
@@ -172,11 +173,14 @@ def _print(found: Evaluation) -> None:
     out.print(f"{found.model} ({found.precision}, {found.provider}) on {found.data}, {found.split}: {metrics.images} images, {metrics.groups} groups")
     for name, text in metrics_lines(metrics):
         out.print(f"{name:18s} {text}")
-    table = plain_table("label", "images", "precision", "recall", "F1", *(f"→ {label}" for label in metrics.per_label))
+    counted = plain_table("label", "images", *(f"→ {label}" for label in metrics.per_label))
+    rates = plain_table("label", "recall (sensitivity)", "specificity", "precision (PPV)", "NPV", "AUC", "average precision", "F1")
     for (label, row), counts in zip(metrics.per_label.items(), metrics.confusion, strict=True):
-        figures = ["–" if value is None else f"{value:.4f}" for value in (row.precision, row.recall, row.f1)]
-        table.add_row(label, str(row.images), *figures, *(str(count) for count in counts))
-    out.print(table)
+        counted.add_row(label, str(row.images), *(str(count) for count in counts))
+        figures = [interval(figure) for figure in (row.recall, row.specificity, row.precision, row.npv, row.auc, row.average_precision)]
+        rates.add_row(label, *figures, "–" if row.f1 is None else f"{row.f1:.4f}")
+    out.print(counted)
+    out.print(rates)
     out.print(f"in brackets: 95 % intervals over {metrics.interval_unit}s", style="dim")
     for text in found.notes:
         out.print(text, style="yellow")

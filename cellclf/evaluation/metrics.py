@@ -1,6 +1,7 @@
-"""Accuracy, balanced accuracy, per-label precision and recall, AUC and the confusion matrix, with intervals bootstrapped over groups."""
+"""All figures of one network on one set of images, with intervals bootstrapped over groups."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -8,62 +9,110 @@ import numpy.typing as npt
 
 from cellclf.card import Estimate
 from cellclf.documents import Document
+from cellclf.evaluation.bootstrap import bootstrap_figures, bootstrap_groups, bootstrap_shares, group_numbers
+from cellclf.evaluation.ranking import Ranking
+from cellclf.evaluation.scores import ReliabilityBin, brier_score, cross_entropy, expected_calibration_error, reliability_curve
 
-__all__ = ["IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "cross_entropy", "measure", "roc_auc"]
+__all__ = ["IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure"]
 
 IntervalUnit = Literal["group", "file"]
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-_RESAMPLES = 2000
-_RESAMPLES_AT_ONCE = 200
-
 
 class LabelMetrics(Document):
-    """One label's figures. recall = sensitivity; precision = positive predictive value, None where the label was never predicted."""
+    """One label against the rest; a figure is None where it is not defined.
+
+    recall = sensitivity; precision = positive predictive value; npv = negative predictive value, both at this set's own share of the label.
+    """
 
     images: int
-    precision: float | None
-    recall: float | None
+    precision: Estimate | None
+    recall: Estimate | None
+    specificity: Estimate | None
+    npv: Estimate | None
     f1: float | None
+    auc: Estimate | None
+    average_precision: Estimate | None
 
 
 class SplitMetrics(Document):
-    """Figures of one network on one set of images. confusion[i][j]: images of label i that were called label j."""
+    """Figures of one network on one set of images. confusion[i][j]: images of label i that were called label j.
+
+    loss: log loss in nats. brier: 0 … 1 for two labels, 0 … 2 for more. ece: expected calibration error of the most probable label, over the bins of
+    `reliability`. auc and average_precision: of the second of two labels; of more, the mean over labels of one against the rest.
+    """
 
     images: int
     groups: int
     interval_unit: IntervalUnit
     loss: float
+    brier: float
+    ece: float
     accuracy: Estimate
     balanced_accuracy: Estimate
-    auc: float | None
+    auc: Estimate | None
+    average_precision: Estimate | None
     per_label: dict[str, LabelMetrics]
     confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[ReliabilityBin, ...]
 
 
-def measure(probabilities: Floats, truth: Ints, labels: Sequence[str], *, groups: Sequence[str], unit: IntervalUnit, seed: int = 0) -> SplitMetrics:
+@dataclass(frozen=True)
+class _Shares:
+    """Accuracy, and a value a label of what counts give."""
+
+    accuracy: Estimate
+    precision: tuple[Estimate | None, ...]
+    recall: tuple[Estimate | None, ...]
+    specificity: tuple[Estimate | None, ...]
+    npv: tuple[Estimate | None, ...]
+
+
+@dataclass(frozen=True)
+class _Areas:
+    auc: Estimate | None
+    average_precision: Estimate | None
+
+
+def measure(
+    probabilities: Floats,
+    truth: Ints,
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str],
+    unit: IntervalUnit,
+    predicted: Ints | None = None,
+    seed: int = 0,
+) -> SplitMetrics:
     """All figures of one set.
 
-    probabilities: [images, classes], rows adding up to 1. truth: [images], class numbers. groups: what each image was taken of; intervals are
-    percentile bootstraps (95 %, 2000 resamples) that draw whole groups, because images of one group are not independent.
+    probabilities: [images, classes], rows adding up to 1. truth: [images], class numbers. predicted: [images], what each image was called; None = its
+    most probable class. groups: what each image was taken of; intervals are percentile bootstraps (95 %, 2000 resamples) that draw whole groups,
+    because images of one group are not independent.
     """
-    predicted = probabilities.argmax(axis=1)
-    matrix = confusion_matrix(truth, predicted, len(labels))
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    called = probabilities.argmax(axis=1) if predicted is None else predicted
+    numbers = group_numbers(groups)
     by_group = np.zeros((int(numbers.max()) + 1, len(labels), len(labels)))
-    np.add.at(by_group, (numbers, truth, predicted), 1)
-    low, high = _intervals(by_group, seed=seed)
+    np.add.at(by_group, (numbers, truth, called), 1)
+    shares = _shares(by_group, seed=seed)
+    areas, overall = _areas(probabilities, truth, numbers, seed=seed)
+    matrix = by_group.sum(axis=0).astype(np.int64)
+    reliability = reliability_curve(probabilities, truth)
     return SplitMetrics(
         images=len(truth),
         groups=len(by_group),
         interval_unit=unit,
         loss=cross_entropy(probabilities, truth),
-        accuracy=Estimate(value=_accuracy(matrix), low=low[0], high=high[0]),
-        balanced_accuracy=Estimate(value=_balanced(matrix), low=low[1], high=high[1]),
-        auc=_auc(probabilities, truth),
-        per_label={label: _label_metrics(matrix, number) for number, label in enumerate(labels)},
+        brier=brier_score(probabilities, truth),
+        ece=expected_calibration_error(reliability),
+        accuracy=shares.accuracy,
+        balanced_accuracy=_balanced(by_group, seed=seed),
+        auc=overall.auc,
+        average_precision=overall.average_precision,
+        per_label={label: _label_metrics(matrix, number, shares, areas[number]) for number, label in enumerate(labels)},
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
+        reliability=reliability,
     )
 
 
@@ -74,68 +123,62 @@ def confusion_matrix(truth: Ints, predicted: Ints, classes: int) -> npt.NDArray[
     return matrix
 
 
-def cross_entropy(probabilities: Floats, truth: Ints) -> float:
-    """Mean of −ln p(truth), in nats; probabilities are kept at 1e-7 or above, as Keras does."""
-    chosen = probabilities[np.arange(len(truth)), truth].astype(np.float64)
-    return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
-
-
-def roc_auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve = P(score of a positive > score of a negative), ties half (Mann–Whitney); None with one class only."""
-    positives = int(positive.sum())
-    negatives = len(positive) - positives
-    if positives == 0 or negatives == 0:
-        return None
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last_rank = np.cumsum(counts)
-    mean_rank = last_rank - (counts - 1) / 2
-    rank_sum = float(mean_rank[inverse][positive].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
-
-
-def _auc(probabilities: Floats, truth: Ints) -> float | None:
-    """Two labels: AUC of the second. More: mean over labels of one against the rest; None where a label is missing."""
-    chosen = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    areas = [roc_auc(probabilities[:, label], truth == label) for label in chosen]
-    known = [area for area in areas if area is not None]
-    return float(np.mean(known)) if len(known) == len(areas) else None
-
-
-def _accuracy(matrix: npt.NDArray[np.int64]) -> float:
-    return float(np.trace(matrix) / matrix.sum())
-
-
-def _balanced(matrix: npt.NDArray[np.int64]) -> float:
-    """Mean recall over the labels that occur."""
-    support = matrix.sum(axis=1)
-    return float((np.diag(matrix)[support > 0] / support[support > 0]).mean())
-
-
-def _label_metrics(matrix: npt.NDArray[np.int64], label: int) -> LabelMetrics:
+def _label_metrics(matrix: npt.NDArray[np.int64], label: int, shares: _Shares, areas: _Areas) -> LabelMetrics:
     hits, called, present = int(matrix[label, label]), int(matrix[:, label].sum()), int(matrix[label].sum())
     return LabelMetrics(
         images=present,
-        precision=hits / called if called else None,
-        recall=hits / present if present else None,
+        precision=shares.precision[label],
+        recall=shares.recall[label],
+        specificity=shares.specificity[label],
+        npv=shares.npv[label],
         f1=2 * hits / (called + present) if called + present else None,
+        auc=areas.auc,
+        average_precision=areas.average_precision,
     )
 
 
-def _intervals(by_group: npt.NDArray[np.float64], *, seed: int) -> tuple[list[float | None], list[float | None]]:
-    """95 % bounds of accuracy and balanced accuracy; by_group: confusion matrices [groups, classes, classes]. None with fewer than two groups."""
-    groups, classes, _ = by_group.shape
-    if groups < 2:
-        return [None, None], [None, None]
-    generator = np.random.default_rng(seed)
-    flat = by_group.reshape(groups, -1)
-    drawn = []
-    for _ in range(_RESAMPLES // _RESAMPLES_AT_ONCE):
-        weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=_RESAMPLES_AT_ONCE).astype(np.float64)
-        drawn.append((weights @ flat).reshape(-1, classes, classes))
-    matrices = np.concatenate(drawn)
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
-    support = matrices.sum(axis=2)
-    accuracy = hits.sum(axis=1) / support.sum(axis=1)
-    recalls = np.where(support > 0, hits / np.maximum(support, 1), np.nan)
-    bounds = np.percentile(np.stack([accuracy, np.nanmean(recalls, axis=1)]), [2.5, 97.5], axis=1)
-    return [float(value) for value in bounds[0]], [float(value) for value in bounds[1]]
+def _shares(by_group: npt.NDArray[np.float64], *, seed: int) -> _Shares:
+    """What follows from counts; by_group: confusion matrices [groups, classes, classes]."""
+    hits = np.diagonal(by_group, axis1=1, axis2=2)
+    present, called = by_group.sum(axis=2), by_group.sum(axis=1)
+    images = by_group.sum(axis=(1, 2))[:, None]
+    rejected = images - present - called + hits
+    estimates = bootstrap_shares(
+        np.concatenate([hits.sum(axis=1, keepdims=True), hits, hits, rejected, rejected], axis=1),
+        np.concatenate([images, called, present, images - present, images - called], axis=1),
+        seed=seed,
+    )
+    accuracy, classes = estimates[0], by_group.shape[1]
+    assert accuracy is not None  # there is an image
+    return _Shares(accuracy, *(estimates[1 + kind * classes : 1 + (kind + 1) * classes] for kind in range(4)))
+
+
+def _balanced(by_group: npt.NDArray[np.float64], *, seed: int) -> Estimate:
+    """Mean recall over the labels that occur (in a draw: that were drawn)."""
+    hits, present = np.diagonal(by_group, axis1=1, axis2=2), by_group.sum(axis=2)
+
+    def mean_recall(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        drawn = draws @ present
+        recalls = np.divide(draws @ hits, drawn, out=np.full_like(drawn, np.nan), where=drawn > 0)
+        mean: npt.NDArray[np.float64] = np.nanmean(recalls, axis=1)
+        return mean
+
+    estimate = bootstrap_groups(mean_recall, np.arange(len(by_group)), seed=seed)
+    assert estimate is not None  # there is an image, so a label occurs
+    return estimate
+
+
+def _areas(probabilities: Floats, truth: Ints, numbers: npt.NDArray[np.intp], *, seed: int) -> tuple[list[_Areas], _Areas]:
+    """Areas of each label against the rest, and overall: two labels: the second's; more: the mean, None where a label is missing."""
+    classes = probabilities.shape[1]
+    rankings = [Ranking.of(probabilities[:, label], truth == label) for label in range(classes)]
+
+    def areas(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        weights = draws[:, numbers]
+        values = np.stack([ranking.areas(weights) for ranking in rankings])
+        overall = values[1:] if classes == 2 else values
+        return np.concatenate([values, overall.mean(axis=0, keepdims=True)]).reshape(-1, len(draws)).T
+
+    found = bootstrap_figures(areas, numbers, seed=seed)
+    pairs = [_Areas(*found[place : place + 2]) for place in range(0, len(found), 2)]
+    return pairs[:-1], pairs[-1]

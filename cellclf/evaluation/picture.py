@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from cellclf.card import Estimate
 from cellclf.errors import MissingExtraError
 from cellclf.evaluation.metrics import SplitMetrics
 
@@ -40,5 +41,5 @@ def confusion_figure(metrics: SplitMetrics, *, title: str) -> Any:
     return figure
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+def _percent(share: Estimate | None) -> str:
+    return "–" if share is None else f"{share.value:.1%}"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.errors import RunError
-from cellclf.evaluation.metrics import cross_entropy
+from cellclf.evaluation.scores import cross_entropy
 from cellclf.storage import new_file
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
 from cellclf.training.network import layers_of

@@ -133,7 +133,10 @@ def test_the_cards_test_figures_are_those_of_this_very_file(files: dict[str, Pat
     assert figures["accuracy"] == found.accuracy
     assert figures["balanced_accuracy"] == found.balanced_accuracy
     assert figures["loss"].value == pytest.approx(found.loss, abs=1e-5)
-    assert figures["auc"].value == pytest.approx(found.auc, abs=0.02)
+    assert found.auc is not None
+    assert figures["auc"].value == pytest.approx(found.auc.value, abs=0.02)
+    assert figures["brier"].value == pytest.approx(found.brier, abs=1e-5)
+    assert figures["recall of MONOCYTE"] == found.per_label["MONOCYTE"].recall
 
 
 def test_the_losses_of_the_precisions_differ_so_they_were_measured_each_for_itself(files: dict[str, Path]) -> None:

@@ -40,7 +40,7 @@ def assert_figures(metrics: dict[str, Any], expected: dict[str, Any]) -> None:
     assert metrics["accuracy"]["value"] == pytest.approx(expected["accuracy"])
     assert metrics["balanced_accuracy"]["value"] == pytest.approx(expected["balanced_accuracy"])
     assert metrics["loss"] == pytest.approx(expected["loss"], abs=1e-5)
-    assert metrics["auc"] == pytest.approx(expected["auc"], abs=1e-9)
+    assert metrics["auc"]["value"] == pytest.approx(expected["auc"], abs=1e-9)
     assert metrics["confusion"] == expected["confusion"]
 
 

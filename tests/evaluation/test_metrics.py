@@ -1,35 +1,29 @@
+import itertools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+import scipy.stats
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellclf.card import Estimate
-from cellclf.evaluation.metrics import SplitMetrics, confusion_matrix, cross_entropy, measure, roc_auc
+from cellclf.evaluation.metrics import SplitMetrics, confusion_matrix, measure
+from cellclf.evaluation.scores import brier_score, cross_entropy, expected_calibration_error, reliability_curve
+from tests.evaluation.making import Case, predictions
 
-Case = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 LABELS = ("A", "B", "C", "D")
-
-
-@st.composite
-def predictions(draw: st.DrawFn, *, classes: int | None = None, all_occur: bool = False) -> Case:
-    """Probabilities [images, classes] with many ties, and true labels."""
-    count = classes or draw(st.integers(2, 4))
-    truth = draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=40))
-    if all_occur:
-        truth = [*range(count), *truth]
-    weights = draw(st.lists(st.lists(st.integers(1, 9), min_size=count, max_size=count), min_size=len(truth), max_size=len(truth)))
-    raw = np.array(weights, dtype=np.float64)
-    return raw / raw.sum(axis=1, keepdims=True), np.array(truth, dtype=np.int64)
 
 
 def measured(case: Case, *, groups: list[str] | None = None, seed: int = 0) -> SplitMetrics:
     probabilities, truth = case
     names = groups or [str(number) for number in range(len(truth))]
     return measure(probabilities, truth, LABELS[: probabilities.shape[1]], groups=names, unit="group", seed=seed)
+
+
+def value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
 
 
 # Figures, against scikit-learn
@@ -51,7 +45,7 @@ def test_balanced_accuracy_is_scikit_learns(case: Case) -> None:
 @given(case=predictions())
 def test_balanced_accuracy_is_the_mean_recall_of_the_labels_that_occur(case: Case) -> None:
     found = measured(case)
-    recalls = [label.recall for label in found.per_label.values() if label.recall is not None]
+    recalls = [label.recall.value for label in found.per_label.values() if label.recall is not None]
     assert found.balanced_accuracy.value == pytest.approx(np.mean(recalls))
 
 
@@ -63,8 +57,8 @@ def test_precision_recall_and_f1_are_scikit_learns_and_none_where_they_are_not_d
     found = measured(case).per_label.values()
     for label, precision, recall, f1, support in zip(found, *expected, strict=True):
         assert label.images == support
-        assert label.precision == (None if np.isnan(precision) else pytest.approx(precision))
-        assert label.recall == (None if np.isnan(recall) else pytest.approx(recall))
+        assert value(label.precision) == (None if np.isnan(precision) else pytest.approx(precision))
+        assert value(label.recall) == (None if np.isnan(recall) else pytest.approx(recall))
         assert label.f1 == (None if np.isnan(f1) else pytest.approx(f1))
 
 
@@ -84,35 +78,47 @@ def test_the_loss_is_scikit_learns(case: Case) -> None:
     assert cross_entropy(probabilities, truth) == measured(case).loss == pytest.approx(expected)
 
 
-@given(case=predictions(classes=2, all_occur=True))
-def test_the_auc_of_two_labels_is_scikit_learns_of_the_second(case: Case) -> None:
+@given(case=predictions())
+def test_specificity_and_npv_are_the_recall_and_precision_of_all_other_labels_together(case: Case) -> None:
     probabilities, truth = case
-    assert measured(case).auc == pytest.approx(sklearn.metrics.roc_auc_score(truth, probabilities[:, 1]))
+    for number, label in enumerate(measured(case).per_label.values()):
+        others = truth != number, probabilities.argmax(axis=1) != number
+        npv, specificity, _, _ = sklearn.metrics.precision_recall_fscore_support(*others, labels=[True], zero_division=np.nan)
+        assert value(label.specificity) == (None if np.isnan(specificity[0]) else pytest.approx(specificity[0]))
+        assert value(label.npv) == (None if np.isnan(npv[0]) else pytest.approx(npv[0]))
+
+
+@given(case=predictions())
+def test_brier_score_and_calibration_error_are_those_of_the_probabilities(case: Case) -> None:
+    found = measured(case)
+    assert found.brier == brier_score(*case)
+    assert found.reliability == reliability_curve(*case)
+    assert found.ece == expected_calibration_error(found.reliability)
+
+
+@given(case=predictions(classes=2, all_occur=True))
+def test_the_areas_of_two_labels_are_scikit_learns_of_the_second(case: Case) -> None:
+    probabilities, truth = case
+    found = measured(case)
+    assert value(found.auc) == pytest.approx(sklearn.metrics.roc_auc_score(truth, probabilities[:, 1]))
+    assert value(found.average_precision) == pytest.approx(sklearn.metrics.average_precision_score(truth, probabilities[:, 1]))
+    assert found.auc == found.per_label["B"].auc
 
 
 @given(case=st.one_of(predictions(classes=3, all_occur=True), predictions(classes=4, all_occur=True)))
-def test_the_auc_of_more_labels_is_scikit_learns_mean_of_one_against_the_rest(case: Case) -> None:
+def test_the_areas_of_more_labels_are_scikit_learns_mean_of_one_against_the_rest(case: Case) -> None:
     probabilities, truth = case
-    expected = sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")
-    assert measured(case).auc == pytest.approx(expected)
-
-
-@given(scores=st.lists(st.integers(0, 5), min_size=2, max_size=30), data=st.data())
-def test_the_area_is_scikit_learns_with_ties_counted_half(scores: list[int], data: st.DataObject) -> None:
-    positive = np.array([True, False, *data.draw(st.lists(st.booleans(), min_size=len(scores) - 2, max_size=len(scores) - 2))])
-    values = np.array(scores, dtype=np.float32)
-    assert roc_auc(values, positive) == pytest.approx(sklearn.metrics.roc_auc_score(positive, values))
-
-
-@pytest.mark.parametrize(("scores", "area"), [([0.9, 0.8, 0.2, 0.1], 1.0), ([0.1, 0.2, 0.8, 0.9], 0.0), ([0.5, 0.5, 0.5, 0.5], 0.5)])
-def test_the_area_is_1_where_all_is_right_0_where_all_is_wrong_and_half_where_nothing_is_told(scores: list[float], area: float) -> None:
-    assert roc_auc(np.array(scores), np.array([True, True, False, False])) == area
+    found, classes = measured(case), probabilities.shape[1]
+    assert value(found.auc) == pytest.approx(sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro"))
+    expected = sklearn.metrics.average_precision_score(np.eye(classes)[truth], probabilities, average="macro")
+    assert value(found.average_precision) == pytest.approx(expected)
+    for number, label in enumerate(found.per_label.values()):
+        assert value(label.auc) == pytest.approx(sklearn.metrics.roc_auc_score(truth == number, probabilities[:, number]))
 
 
 @pytest.mark.parametrize("truth", [[0, 0, 0], [1, 1, 1]])
 def test_with_one_label_only_there_is_no_auc(truth: list[int]) -> None:
     case = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]]), np.array(truth)
-    assert roc_auc(case[0][:, 1], case[1] == 1) is None
     assert measured(case).auc is None
 
 
@@ -128,28 +134,21 @@ def test_where_a_label_is_missing_from_several_there_is_no_auc() -> None:
     )
 
 
-def test_a_certain_and_wrong_prediction_costs_as_much_as_keras_makes_it_cost() -> None:
-    assert cross_entropy(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-7))
-
-
-def test_the_loss_of_float32_probabilities_is_summed_in_float64() -> None:
-    probabilities = np.full((100_000, 2), 0.5, dtype=np.float32)
-    assert cross_entropy(probabilities, np.zeros(100_000, dtype=np.int64)) == pytest.approx(np.log(2), abs=1e-12)
-
-
 @given(case=predictions(), data=st.data())
 def test_the_figures_do_not_depend_on_the_order_of_the_images(case: Case, data: st.DataObject) -> None:
     order = np.array(data.draw(st.permutations(range(len(case[1])))))
     first, turned = measured(case), measured((case[0][order], case[1][order]))
-    assert (turned.confusion, turned.per_label, turned.auc) == (first.confusion, first.per_label, first.auc)
+    assert (turned.confusion, turned.accuracy.value, value(turned.auc)) == (first.confusion, first.accuracy.value, value(first.auc))
     assert turned.loss == pytest.approx(first.loss)
+    for one, other in zip(first.per_label.values(), turned.per_label.values(), strict=True):
+        assert (one.images, value(one.recall), value(one.npv), one.f1) == (other.images, value(other.recall), value(other.npv), other.f1)
 
 
 # Intervals
 
 
-def bounds(estimate: Estimate) -> tuple[float, float]:
-    assert estimate.low is not None and estimate.high is not None
+def bounds(estimate: Estimate | None) -> tuple[float, float]:
+    assert estimate is not None and estimate.low is not None and estimate.high is not None
     return estimate.low, estimate.high
 
 
@@ -179,8 +178,13 @@ def test_the_interval_contains_the_value_and_stays_between_0_and_1() -> None:
 def test_every_interval_is_in_order_and_between_0_and_1(case: Case, data: st.DataObject) -> None:
     groups = data.draw(st.lists(st.sampled_from("pqrstu"), min_size=len(case[1]), max_size=len(case[1])))
     found = measured(case, groups=groups)
-    for estimate in (found.accuracy, found.balanced_accuracy):
-        assert (estimate.low is None) == (estimate.high is None) == (len(set(groups)) == 1)
+    assert (found.accuracy.low is None) == (len(set(groups)) == 1)
+    labels = [vars(label).values() for label in found.per_label.values()]
+    estimates = [figure for figure in itertools.chain(vars(found).values(), *labels) if isinstance(figure, Estimate)]
+    assert len(estimates) > len(labels)
+    for estimate in estimates:
+        assert (estimate.low is None) == (estimate.high is None)
+        assert len(set(groups)) > 1 or estimate.low is None
         assert 0 <= (estimate.low or 0) <= (1 if estimate.high is None else estimate.high) <= 1
 
 
@@ -214,8 +218,52 @@ def test_with_one_image_there_is_no_interval() -> None:
     assert measured((np.array([[0.9, 0.1]]), np.array([0]))).accuracy == Estimate(value=1.0)
 
 
-def test_the_interval_of_a_perfect_network_is_a_point() -> None:
-    assert bounds(measured(of_accuracy(1.0)).accuracy) == (1.0, 1.0)
+def test_the_interval_of_a_network_that_is_never_wrong_still_says_how_few_groups_that_was() -> None:
+    """All of 10 patients right: less than 69.2 % right in truth would have shown that in fewer than 2.5 % of such sets."""
+    found = measured(of_accuracy(1.0), groups=[str(number // 40) for number in range(400)])
+    assert bounds(found.accuracy) == pytest.approx((0.025 ** (1 / 10), 1.0))
+    assert bounds(found.per_label["A"].recall) == pytest.approx((0.025 ** (1 / 10), 1.0))
+    assert found.balanced_accuracy == found.auc == Estimate(value=1.0), "no draw differs, so nothing tells their spread"
+
+
+def test_areas_and_rates_have_intervals_over_groups_too() -> None:
+    generator = np.random.default_rng(3)
+    truth = np.arange(300) % 3
+    probabilities = generator.dirichlet(np.ones(3), size=300) / 2 + np.eye(3)[truth] / 4 + 1 / 12
+    by_image = measured((probabilities, truth))
+    by_group = measured((probabilities, truth), groups=[str(number // 3) for number in range(300)])
+    for found in (by_image, by_group):
+        figures = [found.auc, found.average_precision]
+        for label in found.per_label.values():
+            figures += [label.recall, label.specificity, label.precision, label.npv, label.auc, label.average_precision]
+        for estimate in figures:
+            low, high = bounds(estimate)
+            assert estimate is not None
+            assert low < estimate.value < high
+    assert by_group.auc is not None and by_image.auc is not None
+    assert by_group.auc.value == by_image.auc.value
+    assert by_group.auc != by_image.auc
+
+
+def test_the_interval_of_the_area_is_that_of_scipys_bootstrap() -> None:
+    generator = np.random.default_rng(6)
+    truth = generator.integers(2, size=150)
+    score = np.clip(truth * 0.2 + generator.random(150) * 0.8, 0, 1)
+    found = measured((np.stack([1 - score, score], axis=1), truth))
+    drawn = scipy.stats.bootstrap(
+        (truth, score), lambda t, s: sklearn.metrics.roc_auc_score(t, s), paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=1
+    )
+    assert bounds(found.auc) == pytest.approx((drawn.confidence_interval.low, drawn.confidence_interval.high), abs=0.01)
+
+
+def test_a_label_of_one_group_has_rates_without_an_interval() -> None:
+    probabilities, truth = of_accuracy(0.9, images=40)
+    truth[:] = 0
+    truth[1:3] = 1
+    found = measured((probabilities, truth), groups=["a", *["b"] * 2, *[str(number) for number in range(37)]]).per_label["B"]
+    assert found.recall is not None and found.specificity is not None and found.auc is not None
+    assert found.recall.low is found.auc.low is None
+    assert found.specificity.low is not None
 
 
 def test_one_seed_gives_the_same_interval_and_another_seed_nearly_the_same() -> None:
@@ -251,6 +299,17 @@ def test_the_interval_covers_the_true_accuracy_about_95_times_in_a_hundred() -> 
 
 
 # The document
+
+
+def test_what_an_image_was_called_may_be_decided_elsewhere() -> None:
+    """A threshold of .3 instead of the largest probability; the areas are those of the scores, whatever is decided."""
+    probabilities, truth = np.array([[0.65, 0.35], [0.8, 0.2], [0.6, 0.4]]), np.array([1, 0, 0])
+    groups = ["a", "b", "c"]
+    plain = measure(probabilities, truth, ("A", "B"), groups=groups, unit="file")
+    found = measure(probabilities, truth, ("A", "B"), groups=groups, unit="file", predicted=(probabilities[:, 1] >= 0.3).astype(int))
+    assert (plain.confusion, found.confusion) == (((2, 0), (1, 0)), ((1, 1), (0, 1)))
+    assert found.per_label["B"].recall == Estimate(value=1.0)
+    assert (found.auc, found.loss, found.ece) == (plain.auc, plain.loss, plain.ece)
 
 
 def test_the_figures_say_how_many_images_and_groups_they_are_of() -> None:

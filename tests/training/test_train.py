@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cellclf.errors import BadImagesError, RunError
-from cellclf.evaluation.metrics import cross_entropy
+from cellclf.evaluation.scores import cross_entropy
 from cellclf.training.progress import Progress
 from cellclf.training.run import Run, find_run, newest_run
 from cellclf.training.train import resume, train
