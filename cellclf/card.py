@@ -9,10 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from cellclf.documents import Document
 from cellclf.errors import ModelFileError, StoredFileError
 
-__all__ = ["CARD_KEY", "DIGEST_KEY", "Card", "Estimate", "GoldenCase", "ModelFile", "Parity", "Precision", "graph_digest", "read_model_file"]
+__all__ = [
+    "CARD_KEY",
+    "DIGEST_KEY",
+    "AbstainBand",
+    "Card",
+    "CoveragePoint",
+    "Estimate",
+    "GoldenCase",
+    "ModelFile",
+    "OperatingPoint",
+    "Parity",
+    "Precision",
+    "Temperature",
+    "graph_digest",
+    "read_model_file",
+]
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -47,6 +64,61 @@ class Parity(Document):
     flipped: int
 
 
+class Temperature(Document):
+    """What the logits were divided by in the graph, fitted on `images` images of `split`; loss and ECE there, without and with it."""
+
+    value: float
+    split: str
+    images: int
+    loss_before: float
+    loss_after: float
+    ece_before: float
+    ece_after: float
+
+
+class OperatingPoint(Document):
+    """`positive` is called where its probability is at least `threshold`; else the most probable other label.
+
+    The threshold is the highest whose sensitivity on `split` is at least `min_sensitivity`; sensitivity and specificity are those of the very images
+    that it was chosen on, so a little too good.
+    """
+
+    positive: str
+    threshold: float
+    min_sensitivity: float
+    sensitivity: Estimate
+    specificity: Estimate
+    split: str
+    images: int
+    groups: int
+
+
+class CoveragePoint(Document):
+    """The share of images that is answered when the least certain are left to a person, and the share of those that is wrong."""
+
+    coverage: float
+    error: float
+
+
+class AbstainBand(Document):
+    """No answer is given where low ≤ p(positive) < high; without a positive label, where low ≤ the largest probability < high.
+
+    Chosen on `split` for `max_error` among the answered, or for the least error at `min_coverage`. coverage, error: what it comes to there; error is
+    None where nothing is answered. curve: coverage against error there, for other bands.
+    """
+
+    positive: str | None
+    low: float
+    high: float
+    max_error: float | None
+    min_coverage: float | None
+    coverage: Estimate
+    error: Estimate | None
+    split: str
+    images: int
+    curve: tuple[CoveragePoint, ...]
+
+
 class Card(Document):
     """Everything an exported file knows about itself."""
 
@@ -69,7 +141,9 @@ class Card(Document):
     leaks: tuple[str, ...]
     metrics: dict[str, dict[str, Estimate]]
     interval_unit: str
-    threshold: float | None = None
+    temperature: Temperature | None = None
+    operating_point: OperatingPoint | None = None
+    abstain: AbstainBand | None = None
     intended_use: str
     licence: str
     parity: Parity
@@ -78,6 +152,14 @@ class Card(Document):
     calibration_images: int | None = None
     versions: dict[str, str]
     graph_sha256: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_threshold(cls, fields: Any) -> Any:
+        """Files of the first version carry a `threshold` that was never used, always null."""
+        if isinstance(fields, dict) and "threshold" in fields and fields["threshold"] is None:
+            return {name: value for name, value in fields.items() if name != "threshold"}
+        return fields
 
 
 class ModelFile:
