@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cellclf.errors import StudyError
 from cellclf.training.recipe import OPTIMIZER
@@ -38,7 +39,7 @@ class ComparableSet:
 
 
 def conditions_of(run: Run) -> dict[str, str]:
-    """Everything a run's figures depend on but its seed, by name."""
+    """Everything a run's figures depend on but its seed, by name. A weights file goes by its name and content: where it lies changes nothing."""
     setup, environment = run.setup(), run.environment()
     recipe = setup.recipe.model_dump(mode="json", exclude={"data", "seed", "batch_norm_momentum"})
     packages = ("keras", environment.keras_backend or "", "cellclf")
@@ -47,6 +48,7 @@ def conditions_of(run: Run) -> dict[str, str]:
         "protocol": setup.data.protocol,
         "split (fingerprint)": setup.data.fingerprint[:_SHORT],
         **{name: _text(value) for name, value in recipe.items()},
+        "weights": Path(recipe["weights"]).name,
         "optimizer": OPTIMIZER,
         "weights_sha256": (setup.weights_sha256 or "none")[:_SHORT],
         "batch_norm_momentum": _text(setup.batch_norm_momentum),

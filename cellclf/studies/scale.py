@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -45,10 +46,19 @@ class Scale(Document):
             f"at most {self.epochs} epochs" if self.epochs else "",
             f"batch {self.batch_size}" if self.batch_size else "",
             ", ".join(f"{BACKBONES[new].title} in the place of {BACKBONES[old].title}" for old, new in self.backbones.items()),
-            f"weights {self.weights}" if self.weights else "",
+            f"weights {Path(self.weights).name}" if self.weights else "",
             f"learning rates × {self.learning_rate_factor:g}" if self.learning_rate_factor != 1 else "",
         ]
         return "reduced scale: " + ", ".join(part for part in parts if part)
+
+    def option(self) -> str:
+        """What `parse_scale` takes for it; a weights file by its name. '' = full scale."""
+        given = self.model_dump(exclude_defaults=True)
+        texts = {
+            "backbones": "+".join(f"{old}:{new}" for old, new in self.backbones.items()),
+            "weights": Path(self.weights or "").name,
+        }
+        return ",".join(f"{name}={texts.get(key.field) or f'{given[key.field]:g}'}" for name, key in SCALE_KEYS.items() if key.field in given)
 
 
 @dataclass(frozen=True)

@@ -87,3 +87,9 @@ def test_unfinished_and_repeated_runs_are_left_out_and_named(tmp_path: Path) -> 
         "first is left out: the same recipe and seed as second, which ended later",
         "half is left out: it is not finished",
     ]
+
+
+def test_weights_of_one_name_in_two_places_are_the_same_condition(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, recipe(weights=f"/{name}/mobilenet.h5", seed=seed)) for seed, name in enumerate(("here", "there"))]
+    (model,), _ = gather_models(runs)
+    assert model.conditions["weights"] == "mobilenet.h5"

@@ -68,3 +68,16 @@ def test_a_size_that_a_backbone_cannot_take_is_refused() -> None:
     study = find_study("A")
     with pytest.raises(CellclfError, match="InceptionV3 needs images of at least 75 px"):
         scaled(study.recipe(study.variations[1], protocol=None, seed=0), parse_scale("size=64"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "images=0.25,size=96,epochs=5,batch=16,backbone=inceptionv3:mobilenet025+xception:mobilenetv2,weights=none,lr=20"]
+)
+def test_the_option_of_a_scale_gives_it_again(text: str) -> None:
+    assert parse_scale(text).option() == text
+
+
+def test_a_weights_file_is_told_by_its_name_not_by_where_it_lies() -> None:
+    scale = parse_scale("weights=/somewhere/private/mobilenet.h5")
+    assert scale.describe() == "reduced scale: weights mobilenet.h5"
+    assert scale.option() == "weights=mobilenet.h5"
