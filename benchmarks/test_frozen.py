@@ -4,7 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.conftest import compare
+from cellclf.data.datasets import DATASETS, find
+from cellclf.data.manifest import SPLITS
 from cellclf.data.prepare import DataRequest, prepare
 from cellclf.training.framework import require_keras
 from cellclf.training.network import build_network
@@ -12,14 +16,19 @@ from cellclf.training.recipe import make_recipe
 from cellclf.training.train import train
 
 EPOCHS = 10
-REQUEST = DataRequest(data="sample")
+REQUEST = DataRequest(data="blood-cells" if find(DATASETS["blood-cells"]) else "sample", protocol="random", limit_per_label=250)
+"""1,000 real images where they are here, else those of the drawn sample; 64 % to train, 16 % to validate, 20 % to test on."""
 
 
 def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(benchmark: Any, scratch: Path) -> None:
-    """Target: ≥ 8 times. Both build the network, read the same cached pixels, and validate after each epoch."""
+    """Target: ≥ 8 times. Both list the data, read the same cached pixels, build the network, validate after each epoch and test once.
+
+    limit: how many times more images the peer sends through the backbone, which is what the ratio tends to as images or their size grow.
+    """
     keras = require_keras()
     recipe = make_recipe("mobilenet", REQUEST, image_size_px=128, weights="none", freeze="all", epochs=EPOCHS, patience=0, learning_rate=1e-3)
-    prepared = prepare(REQUEST, image_size_px=128)
+    entries = prepare(REQUEST, image_size_px=128).manifest.entries
+    count = {split: sum(entry.split == split for entry in entries) for split in SPLITS}
 
     def ours() -> None:
         train(recipe, scratch / "run")
@@ -27,16 +36,18 @@ def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(benchmark: Any, scrat
 
     def peer() -> None:
         keras.utils.clear_session()
-        network = build_network(recipe, classes=4, weights=None, steps_per_epoch=1).whole
-        manifest, cache = prepared.manifest, prepared.pixels
-        sets = {}
-        for split in ("train", "validation"):
-            entries = [entry for entry in manifest.entries if entry.split == split]
-            rows = cache.rows(entry.sha256 for entry in entries)
-            sets[split] = (cache.pixels[rows], [manifest.labels.index(entry.label) for entry in entries])
+        keras.utils.set_random_seed(recipe.seed)
+        prepared = prepare(REQUEST, image_size_px=128)
+        network = build_network(recipe, classes=len(prepared.manifest.labels), weights=None, steps_per_epoch=1).whole
         network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-        train_x, train_y = sets["train"]
-        validation = (sets["validation"][0], keras.ops.convert_to_tensor(sets["validation"][1]))
-        network.fit(train_x, keras.ops.convert_to_tensor(train_y), validation_data=validation, batch_size=32, epochs=EPOCHS, verbose=0)
+        sets = {}
+        for split in SPLITS:
+            chosen = prepared.manifest.split(split)
+            rows = prepared.pixels.rows(entry.sha256 for entry in chosen)
+            sets[split] = (prepared.pixels.pixels[rows], np.array([prepared.manifest.labels.index(entry.label) for entry in chosen]))
+        network.fit(*sets["train"], validation_data=sets["validation"], batch_size=recipe.batch_size, epochs=EPOCHS, verbose=0)
+        network.evaluate(*sets["test"], batch_size=recipe.batch_size, verbose=0)
 
     compare(benchmark, ours, peer, rounds=2, target=8.0)
+    benchmark.extra_info["images"] = len(entries)
+    benchmark.extra_info["limit"] = (EPOCHS * (count["train"] + count["validation"]) + count["test"]) / len(entries)
