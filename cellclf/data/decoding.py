@@ -75,8 +75,8 @@ def decode(content: bytes, *, height_px: int, width_px: int) -> Pixels:
             _refuse_unusual(image)
             sixteen_bits = any(";16" in str(tile) for tile in image.tile)
             image.load()
-            rgb = _to_rgb(_upright(image), sixteen_bits=sixteen_bits)
-            return np.asarray(rgb.resize((width_px, height_px), Image.Resampling.BILINEAR))
+            opaque = _opaque(_upright(image), sixteen_bits=sixteen_bits)
+            return np.asarray(opaque.resize((width_px, height_px), Image.Resampling.BILINEAR).convert("RGB"))
     except UnidentifiedImageError as error:
         raise DecodeError("not an image, or of a kind that is not read (JPEG, PNG, BMP, TIFF, WebP, GIF, PPM are)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -105,13 +105,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _to_rgb(image: Image.Image, *, sixteen_bits: bool) -> Image.Image:
-    """RGB of 8 bits; sixteen_bits: whether the file has 16 bits a channel, of which Pillow keeps the upper 8 where there is colour or alpha."""
+def _opaque(image: Image.Image, *, sixteen_bits: bool) -> Image.Image:
+    """RGB of 8 bits, or grey of 8 bits, which is resized at a third of the cost and to the same pixels.
+
+    sixteen_bits: whether the file has 16 bits a channel, of which Pillow keeps the upper 8 where there is colour or alpha.
+    """
     if image.mode in _SIXTEEN_BIT_MODES:
-        return _eight_bit(image).convert("RGB")
+        return _eight_bit(image)
     if sixteen_bits and max(high for _, high in _colour_extrema(image)) <= _TWELVE_BITS >> 8:
         raise DecodeError(_NO_WINDOW.format("12 bits or fewer"))
-    if image.mode == "RGB":
+    if image.mode == "RGB" or (image.mode == "L" and not image.has_transparency_data):
         return image
     if image.has_transparency_data:
         layer = image.convert("RGBA")

@@ -107,6 +107,14 @@ def test_grey_and_black_and_white_become_three_equal_channels(mode: str) -> None
     np.testing.assert_array_equal(whole(encoded(image, "PNG")), np.asarray(image.convert("L"))[..., None].repeat(3, axis=2))
 
 
+@pytest.mark.parametrize(("height_px", "width_px"), [(8, 12), (5, 31), (64, 3), (1, 1), (128, 128)])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_a_grey_file_is_resized_to_the_pixels_that_its_rgb_copy_gives(kind: str, height_px: int, width_px: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)
+    grey, rgb = (decode(encoded(Image.fromarray(noise).convert(mode), kind), height_px=height_px, width_px=width_px) for mode in ("L", "RGB"))
+    np.testing.assert_array_equal(grey, rgb)
+
+
 def test_a_palette_becomes_its_colours() -> None:
     image = picture(width_px=WIDTH, height_px=HEIGHT).quantize(16)
     np.testing.assert_array_equal(whole(encoded(image, "PNG")), np.asarray(image.convert("RGB")))
