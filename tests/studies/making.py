@@ -53,6 +53,7 @@ def make_run(
         counts={split: dict(manifest.counts(split)) for split in SPLITS},
         groups=sum(GROUPS.values()),
         groups_known=True,
+        groups_source="given",
         leaks=(),
         notes=(),
         skipped=(),

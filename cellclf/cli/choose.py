@@ -1,0 +1,126 @@
+"""`cellclf choose`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellclf.cli import options
+from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
+from cellclf.data.manifest import Split
+from cellclf.errors import StudyError
+from cellclf.report.choice import Choice, Contender, Limits, choose
+from cellclf.report.choice_picture import draw_choice
+from cellclf.report.eligible import eligible_runs, eligible_study
+from cellclf.studies.measurements import Measurement, read_measurements
+from cellclf.studies.plan import PLAN_FILE, open_study
+from cellclf.training.run import find_run, runs_in
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command("choose")
+def choose_command(
+    run: Annotated[list[str] | None, typer.Argument(metavar="[RUN…|STUDY FOLDER]", help="Default: all finished runs.")] = None,
+    min_sensitivity: Annotated[float | None, typer.Option(help="Least sensitivity: of --positive, else of every label.")] = None,
+    positive: Annotated[str | None, typer.Option(help="The label that must not be missed; its threshold is chosen on validation.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds an image, 95th percentile.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="Largest file.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Most that a million images may cost.")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="What the measured machine costs an hour.")] = None,
+    benchmarks: Annotated[list[str] | None, typer.Option(help="JSON of pytest benchmarks/test_inference.py; may be given several times.")] = None,
+    by: Annotated[str, typer.Option(help="validation | test: the split whose figure decides.")] = "validation",
+    factor: Annotated[str, typer.Option(help="Fields of the recipe in which runs may differ, joined by commas.")] = "backbone",
+    force: Annotated[bool, typer.Option("--force", help="Choose among runs that leak or are not comparable; it is said.")] = False,
+    picture: Annotated[str | None, typer.Option(help="Write the Pareto picture to this PNG file.")] = None,
+    runs: options.RunsOption = "runs",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Choose the model to deploy.
+
+    The best balanced accuracy on validation among the comparable runs that keep the limits; tells who was excluded by what, whether the winner can be
+    told from the next, and what the test set says.
+    """
+    limits = Limits(
+        min_sensitivity=min_sensitivity,
+        positive=positive,
+        max_latency_ms=max_latency_ms,
+        max_size_mb=max_size_mb,
+        max_cost=max_cost,
+        price_per_hour=price_per_hour,
+    )
+    split = _split(by)
+    measured: list[Measurement] = [each for path in benchmarks or [] for each in read_measurements(Path(path))]
+    if run and len(run) == 1 and (Path(run[0]) / PLAN_FILE).exists():
+        candidates, notes = eligible_study(open_study(Path(run[0])), by=split, force=force)
+    else:
+        chosen = [find_run(name, runs=Path(runs)) for name in run] if run else runs_in(Path(runs))
+        candidates, notes = eligible_runs(chosen, factors=tuple(part.strip() for part in factor.split(",")), by=split, force=force)
+    found = choose(candidates, measured, limits, by=split, notes=notes)
+    if picture is not None:
+        draw_choice(Path(picture), found)
+    if as_json:
+        print_json(found.model_dump_json(indent=2))
+    else:
+        _print(found)
+        if picture is not None:
+            out.print(f"picture {relative(Path(picture))}")
+    if not found.kept:
+        raise StudyError("no model keeps the limits")
+
+
+def _split(by: str) -> Split:
+    splits: dict[str, Split] = {"validation": "validation", "test": "test"}
+    if by not in splits:
+        raise StudyError(f"--by {by!r} is not known; give validation or test")
+    return splits[by]
+
+
+def _print(choice: Choice) -> None:
+    for text in choice.notes:
+        note(text)
+    if choice.by == "test":
+        err.print("chosen by the test set: the winner's test figure is too good by the choice", style="yellow")
+    if choice.kept:
+        out.print(_table(choice, choice.kept))
+        out.print(_verdict(choice), style="bold")
+        if choice.frugal:
+            out.print(f"quicker, and not told from the winner: {choice.frugal}")
+    for each in choice.excluded:
+        out.print(f"excluded: {each.describe}: {'; '.join(each.excluded)}", style="yellow")
+    out.print("in brackets: 95 % intervals over groups of the test or validation images, averaged over seeds; p: paired test, Holm", style="dim")
+
+
+def _table(choice: Choice, kept: tuple[Contender, ...]) -> object:
+    table = plain_table("", "model", f"balanced accuracy, {choice.by}", "test", *_sensitivity_columns(choice), "latency", "MB", "cost/million", "p")
+    for place, each in enumerate(kept, start=1):
+        way = each.deployment
+        table.add_row(
+            f"{place}{'*' if each.pareto else ''}",
+            each.describe,
+            interval(each.figure.mean),
+            interval(each.test.mean),
+            *([interval(each.sensitivity) if each.sensitivity else ""] if choice.limits.min_sensitivity is not None else []),
+            *([interval(each.specificity) if each.specificity else ""] if choice.limits.positive is not None else []),
+            f"{way.latency_ms:.1f} ms" if way else "",
+            f"{way.file_size_mb:.2f}" if way else "",
+            f"{way.cost_per_million:.2f}" if way and way.cost_per_million is not None else "",
+            "" if each.adjusted_p is None else f"{each.adjusted_p:.3f}",
+        )
+    return table
+
+
+def _sensitivity_columns(choice: Choice) -> list[str]:
+    name = choice.limits.positive or "worst label"
+    return [f"test sensitivity ({name})"] * (choice.limits.min_sensitivity is not None) + ["specificity"] * (choice.limits.positive is not None)
+
+
+def _verdict(choice: Choice) -> str:
+    winner = choice.kept[0]
+    rivals = [each for each in choice.kept if each.model != winner.model]
+    if not rivals:
+        return f"{winner.describe}: no other model keeps the limits"
+    alike = [each.model for each in rivals if not each.distinguishable]
+    if not alike:
+        return f"{winner.describe}: better than every other model (p < .05 after correction)"
+    return f"{winner.describe}; it cannot be told from {', '.join(dict.fromkeys(alike))}"

@@ -1,0 +1,202 @@
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellclf.data.prepare import DataRequest
+from cellclf.errors import StudyError, UnknownNameError
+from cellclf.report.choice import Choice, Limits, choose, deployments
+from cellclf.report.choice_picture import draw_choice
+from cellclf.report.comparing import Candidate
+from cellclf.report.eligible import eligible_runs
+from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement
+from cellclf.training.recipe import Recipe, make_recipe
+from cellclf.training.run import Run
+from tests.conftest import Completed
+from tests.studies.making import make_run
+
+GOOD, POOR = 1.4, -0.2
+
+
+def recipe(backbone: str, **choices: object) -> Recipe:
+    return make_recipe(backbone, DataRequest(data="sample"), **{"epochs": 2, "image_size_px": 96, "learning_rate": 1e-3, **choices})
+
+
+def measurement(backbone: str, latency_ms: float = 10.0, **changes: object) -> Measurement:
+    fields: dict[str, object] = {
+        "backbone": backbone, "image_size_px": 96, "labels": 2, "precision": "fp32", "provider": "CPUExecutionProvider", "batch": 1, "threads": 2,
+        "calls": 10, "latency_ms": {"50": latency_ms / 2, "95": latency_ms}, "images_per_second": 1000 / latency_ms, "file_size_mb": 4.0,
+        "model": "m.onnx", "hardware": "test",
+    }  # fmt: skip
+    return Measurement.model_validate(fields | changes)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    """A good, a nearly as good and a poor network; two seeds each."""
+    skills = {"resnet50": GOOD, "mobilenet": GOOD - 0.2, "vgg16": POOR}
+    return [
+        make_run(tmp_path / "runs" / f"{name}-{seed}", recipe(name, seed=seed), skill=skill, seed=seed)
+        for name, skill in skills.items()
+        for seed in (0, 1)
+    ]
+
+
+def candidates(runs: Sequence[Run]) -> list[Candidate]:
+    return eligible_runs(runs, factors=["backbone"], by="validation")[0]
+
+
+def chosen(runs: Sequence[Run], measured: Sequence[Measurement] = (), **limits: object) -> Choice:
+    return choose(candidates(runs), measured, Limits.model_validate(limits), by="validation")
+
+
+def models(contenders: Sequence[object]) -> list[str]:
+    return [contender.backbone for contender in contenders]  # type: ignore[attr-defined]  # Contender
+
+
+def test_the_best_on_validation_wins_and_is_told_from_the_poor_one_only(runs: list[Run]) -> None:
+    found = chosen(runs)
+    assert models(found.kept) == ["resnet50", "mobilenet", "vgg16"]
+    winner, near, poor = found.kept
+    assert winner.against_winner is None
+    assert not near.distinguishable
+    assert poor.distinguishable
+    assert poor.against_winner is not None
+    assert poor.against_winner.difference > 0.2
+    assert found.excluded == ()
+
+
+def test_figures_are_those_of_the_recorded_predictions(runs: list[Run]) -> None:
+    winner = chosen(runs).kept[0]
+    recorded = [run.metrics() for run in runs[:2]]
+    assert winner.figure.mean.value == pytest.approx(sum(m.validation.balanced_accuracy.value for m in recorded) / 2)
+    assert winner.test.mean.value == pytest.approx(sum(m.test.balanced_accuracy.value for m in recorded) / 2)
+
+
+MEASURED = [measurement("resnet50", 50.0, file_size_mb=94.0), measurement("mobilenet", 8.0), measurement("vgg16", 90.0, file_size_mb=58.0)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept", "reason"),
+    [
+        ({"max_latency_ms": 60}, ["resnet50", "mobilenet"], "latency 90 ms > 60"),
+        ({"max_size_mb": 10}, ["mobilenet"], "size 94 MB > 10"),
+        ({"max_cost": 1.0, "price_per_hour": 0.36}, ["mobilenet"], "cost of a million images 5 > 1"),
+        ({"min_sensitivity": 0.8}, ["resnet50", "mobilenet"], "sensitivity of"),
+    ],
+)
+def test_what_does_not_keep_a_limit_is_excluded_with_the_reason(runs: list[Run], limits: dict[str, object], kept: list[str], reason: str) -> None:
+    found = chosen(runs, MEASURED, **limits)
+    assert models(found.kept) == kept
+    assert any(reason in text for each in found.excluded for text in each.excluded)
+    assert len(found.kept) + len(found.excluded) == 3
+
+
+def test_every_limit_that_is_not_kept_is_named(runs: list[Run]) -> None:
+    found = chosen(runs, MEASURED, max_latency_ms=1, max_size_mb=1)
+    assert found.kept == ()
+    assert {len(each.excluded) for each in found.excluded} == {2}
+
+
+def test_a_model_that_was_not_measured_is_excluded_where_others_were(runs: list[Run]) -> None:
+    found = chosen(runs, MEASURED[:1])
+    assert models(found.kept) == ["resnet50"]
+    assert {each.excluded for each in found.excluded} == {("no measurement of mobilenet at 96 px",), ("no measurement of vgg16 at 96 px",)}
+
+
+def test_the_quicker_model_that_cannot_be_told_from_the_winner_is_offered_and_the_pareto_front_marked(runs: list[Run]) -> None:
+    found = chosen(runs, MEASURED)
+    assert found.frugal is not None
+    assert found.frugal.startswith("mobilenet")
+    assert {each.backbone: each.pareto for each in found.kept} == {"resnet50": True, "mobilenet": True, "vgg16": False}
+
+
+def test_a_models_deployments_contend_on_their_own_quickest_first(runs: list[Run]) -> None:
+    measured = [measurement("resnet50", 50.0), measurement("resnet50", 20.0, precision="int8")]
+    found = chosen(runs[:2], measured)
+    assert [each.deployment.precision for each in found.kept if each.deployment] == ["int8", "fp32"]
+    assert all(each.against_winner is None for each in found.kept)
+
+
+def test_a_deployment_takes_latency_from_the_smallest_batch_and_throughput_from_the_best() -> None:
+    rows = [measurement("vgg16", 10.0), measurement("vgg16", 64.0, batch=32, images_per_second=500.0)]
+    ((way,),) = deployments(rows, price_per_hour=1.8).values()
+    assert (way.latency_ms, way.latency_batch, way.images_per_second) == (10.0, 1, 500.0)
+    assert way.cost_per_million == pytest.approx(1.0)
+
+
+@given(asked=st.sampled_from([0.5, 0.8, 0.9, 1.0]))
+def test_a_threshold_is_chosen_on_validation_for_each_run_and_reaches_what_was_asked_there(
+    asked: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    runs = [make_run(tmp_path_factory.mktemp("runs") / f"r{seed}", recipe("vgg16", seed=seed), skill=1.5, seed=seed) for seed in (0, 1)]
+    (winner,) = chosen(runs, min_sensitivity=asked, positive="B").kept
+    assert len(winner.thresholds) == 2
+    for run, threshold in zip(runs, winner.thresholds, strict=True):
+        answers, labels = run.predictions("validation"), {entry.path: entry.label for entry in run.manifest().split("validation")}
+        positives = [values[1] for path, values in answers.items() if labels[path] == "B"]
+        assert sum(value >= threshold for value in positives) / len(positives) >= asked
+    assert winner.sensitivity is not None
+    assert winner.specificity is not None
+
+
+def test_a_sensitivity_that_only_calling_everything_positive_reaches_excludes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", recipe("vgg16"), skill=-3.0)
+    found = chosen([run], min_sensitivity=1.0, positive="B")
+    assert found.kept == ()
+    assert "only by calling every image positive" in found.excluded[0].excluded[0]
+
+
+def test_limits_that_need_a_measurement_or_a_price_say_so(runs: list[Run]) -> None:
+    with pytest.raises(StudyError, match="need measurements"):
+        chosen(runs, max_latency_ms=5)
+    with pytest.raises(StudyError, match="--price-per-hour"):
+        chosen(runs, MEASURED, max_cost=5)
+    with pytest.raises(UnknownNameError, match="unknown label 'C'"):
+        chosen(runs, min_sensitivity=0.9, positive="C")
+
+
+def test_runs_that_are_not_comparable_are_refused_unless_forced_and_then_it_is_said(runs: list[Run], tmp_path: Path) -> None:
+    odd = make_run(tmp_path / "odd", recipe("xception", epochs=3))
+    with pytest.raises(StudyError, match=r"cannot be ranked.*epochs"):
+        eligible_runs([*runs, odd], factors=["backbone"], by="validation")
+    forced, notes = eligible_runs([*runs, odd], factors=["backbone"], by="validation", force=True)
+    assert len(forced) == 4
+    assert any("ranked by force" in text and "epochs" in text for text in notes)
+
+
+def test_a_leak_is_never_chosen_by_unless_forced_and_then_it_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", recipe("vgg16"))
+    setup = json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
+    setup["data"]["leaks"] = [{"split": "validation", "reason": "copies"}]
+    (run.folder / "recipe.json").write_text(json.dumps(setup), encoding="utf-8")
+    with pytest.raises(StudyError, match="validation LEAKS: copies"):
+        eligible_runs([run], factors=["backbone"], by="validation")
+    assert len(eligible_runs([run], factors=["backbone"], by="test")[0]) == 1
+    assert "too good" in eligible_runs([run], factors=["backbone"], by="validation", force=True)[1][0]
+
+
+def test_the_pareto_picture_is_a_picture_and_needs_measurements(runs: list[Run], tmp_path: Path) -> None:
+    draw_choice(tmp_path / "p.png", chosen(runs, MEASURED, max_size_mb=60))
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(StudyError, match="needs measurements"):
+        draw_choice(tmp_path / "q.png", chosen(runs))
+    assert not (tmp_path / "q.png").exists()
+
+
+def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Path, cli: Callable[..., Completed]) -> None:
+    file = tmp_path / "b.json"
+    file.write_text(
+        json.dumps({"benchmarks": [{"extra_info": {EXTRA_INFO_KEY: each.model_dump(mode="json")}} for each in MEASURED]}), encoding="utf-8"
+    )
+    done = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-latency-ms", "60")
+    assert done.code == 0, done.err
+    assert "it cannot be told from mobilenet-0" in done.out
+    assert "excluded: vgg16-0" in done.out
+    nothing = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-latency-ms", "1")
+    assert (nothing.code, nothing.err.strip().splitlines()[-1]) == (1, "cellclf: no model keeps the limits")
+    as_json = cli("choose", "--runs", str(runs[0].folder.parent), "--json")
+    assert json.loads(as_json.out)["kept"][0]["backbone"] == "resnet50"
