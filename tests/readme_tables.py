@@ -8,6 +8,8 @@ from cellclf.backbones import BACKBONES
 from cellclf.cli.app import VERBS
 from cellclf.data.datasets import DATASETS
 from cellclf.runtime.providers import PROVIDERS
+from cellclf.studies.scale import SCALE_KEYS
+from cellclf.studies.table import STUDIES
 from cellclf.training.augmentation import AUGMENTATIONS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -55,7 +57,18 @@ def devices() -> str:
     return table(["--device", ""], [*rows, ["`N`", "GPU number N, as cuda"]])
 
 
-TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (commands, backbones, datasets, augmentations, precisions, devices)}
+def studies() -> str:
+    rows = [[row.letter, f"`{row.name}`", row.title, row.data, len(row.variations), ", ".join(row.factors)] for row in STUDIES.values()]
+    return table(["", "study", "", "data", "variations", "under study"], rows)
+
+
+def scale() -> str:
+    return table(["--scale", ""], [[f"`{name}=`", key.meaning] for name, key in SCALE_KEYS.items()])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    make.__name__: make for make in (commands, studies, scale, backbones, datasets, augmentations, precisions, devices)
+}
 
 
 def with_tables(text: str) -> str:
