@@ -9,7 +9,7 @@ import numpy.typing as npt
 from cellclf.card import AbstainBand, CoveragePoint, Estimate, OperatingPoint
 from cellclf.errors import EvaluationError
 from cellclf.evaluation.bootstrap import bootstrap_shares, group_numbers, group_sums
-from cellclf.evaluation.operating_point import decide, positive_number
+from cellclf.evaluation.decision import decide, positive_number
 
 __all__ = ["certainty", "choose_abstention", "coverage_and_error", "coverage_error_curve"]
 

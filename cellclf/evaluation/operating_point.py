@@ -1,59 +1,23 @@
-"""What a network's probabilities are turned into: labels by a threshold for a wanted sensitivity, and no answer where in doubt. numpy only."""
+"""The operating point: a threshold on one label's probability for a wanted sensitivity, chosen on validation images. numpy only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.card import AbstainBand, OperatingPoint
-from cellclf.errors import EvaluationError, UnknownNameError
+from cellclf.card import OperatingPoint
+from cellclf.errors import EvaluationError
 from cellclf.evaluation.bootstrap import bootstrap_shares, group_numbers, group_sums
+from cellclf.evaluation.decision import positive_number
 from cellclf.evaluation.ranking import roc_curve
 
-__all__ = ["Decision", "choose_operating_point", "choose_threshold", "decide", "positive_number"]
+__all__ = ["choose_operating_point", "choose_threshold"]
 
 _ROUNDING = 1e-12
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What images are called, class numbers [images], and which of them get no answer [images]."""
-
-    called: npt.NDArray[np.intp]
-    abstained: Bools
-
-
-def decide(
-    probabilities: Floats, labels: Sequence[str], *, operating_point: OperatingPoint | None = None, abstain: AbstainBand | None = None
-) -> Decision:
-    """Probabilities [images, classes] → decisions. The one place where a threshold or a band is applied.
-
-    Without an operating point an image is called its most probable label; with one, the positive label where its probability reaches the threshold,
-    else the most probable other.
-    """
-    called = probabilities.argmax(axis=1)
-    if operating_point is not None:
-        positive = positive_number(labels, operating_point.positive)
-        others = np.where(np.arange(len(labels)) == positive, -1.0, probabilities)
-        called = np.where(probabilities[:, positive].astype(np.float64) >= operating_point.threshold, positive, others.argmax(axis=1))
-    if abstain is None:
-        return Decision(called, np.zeros(len(called), dtype=bool))
-    watched = (probabilities.max(axis=1) if abstain.positive is None else probabilities[:, positive_number(labels, abstain.positive)]).astype(
-        np.float64
-    )
-    return Decision(called, (abstain.low <= watched) & (watched < abstain.high))
-
-
-def positive_number(labels: Sequence[str], positive: str) -> int:
-    """The class number of a label; raises UnknownNameError naming the labels there are."""
-    if positive not in labels:
-        raise UnknownNameError(f"unknown label {positive!r}; the labels are {', '.join(labels)}")
-    return list(labels).index(positive)
 
 
 def choose_threshold(scores: Floats, positive: Bools, *, min_sensitivity: float) -> float:

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from cellclf.card import AbstainBand
 from cellclf.errors import EvaluationError
 from cellclf.evaluation.abstention import certainty, choose_abstention, coverage_and_error, coverage_error_curve
-from cellclf.evaluation.operating_point import decide
-from tests.evaluation.making import Case, predictions
-from tests.evaluation.test_operating_point import LABELS, point, two_labels
+from cellclf.evaluation.decision import decide
+from tests.evaluation.making import LABELS, Case, point, predictions, two_labels
 
 SHARES = st.integers(0, 10).map(lambda tenths: tenths / 10)
 
