@@ -30,6 +30,7 @@ os.environ.pop("CELLCLF_WEIGHTS", None)
 os.environ.pop("CELLCLF_RUNS", None)
 os.environ["NO_COLOR"] = "1"
 
+from cellclf.artifact.decisions import Wishes  # noqa: E402
 from cellclf.artifact.export import export  # noqa: E402
 from cellclf.data.prepare import DataRequest  # noqa: E402
 from cellclf.data.sample import write_sample  # noqa: E402
@@ -75,6 +76,33 @@ def finished_run(sample_folder: Path) -> Run:
 def model_file(finished_run: Run) -> Path:
     """The run's exported fp32 file."""
     return export(finished_run, _HOME / "exported" / "small.onnx").path
+
+
+@pytest.fixture(scope="session")
+def two_label_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn lymphocytes and neutrophils, 24 + 16 images a label, in train/ and test/."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_sample(folder / "all", train_per_label=24, test_per_label=16)
+    for part in ("TRAIN", "TEST"):
+        for label in ("LYMPHOCYTE", "NEUTROPHIL"):
+            shutil.copytree(folder / "all" / part / label, folder / "two" / part.lower() / label)
+    return folder / "two"
+
+
+@pytest.fixture(scope="session")
+def two_label_run(two_label_folder: Path) -> Run:
+    """A network that tells two labels apart a little better than chance: there is a threshold to choose, and something to be unsure of."""
+    request = DataRequest(data=str(two_label_folder), group_rule=r"/(slide\d+)_[^/]*$")
+    choices = {"epochs": 6, "batch_size": 8, "patience": 0, "augmentation": "none", "learning_rate": 2e-3, "deterministic": True}
+    recipe = make_recipe("mobilenet025", request, image_size_px=48, weights="none", **choices)
+    return train(recipe, _HOME / "runs" / "two")
+
+
+@pytest.fixture(scope="session")
+def deciding_file(two_label_run: Run) -> Path:
+    """The two-label run's file with a temperature, a threshold and a band without an answer."""
+    wishes = Wishes(calibrate=True, positive="NEUTROPHIL", min_sensitivity=0.5, min_coverage=0.4)
+    return export(two_label_run, _HOME / "exported" / "deciding.onnx", wishes=wishes).path
 
 
 @pytest.fixture

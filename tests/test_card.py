@@ -1,4 +1,5 @@
 import hashlib
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -224,6 +225,16 @@ def test_another_files_card_is_refused(place: Path) -> None:
     other = tiny_model()
     changed_weight(other)
     refused(place, with_text(tiny_model(), card_of(other).model_dump_json()), "its network was changed after export")
+
+
+def test_a_card_of_the_first_version_reads_without_its_unused_threshold() -> None:
+    card = card_of(tiny_model())
+    fields = json.loads(card.model_dump_json())
+    for name in ("temperature", "operating_point", "abstain"):
+        assert fields.pop(name) is None
+    assert Card.parse(json.dumps(fields | {"threshold": None}), where="here") == card
+    with pytest.raises(CellclfError, match="threshold: Extra inputs"):
+        Card.parse(json.dumps(fields | {"threshold": 0.5}), where="here")
 
 
 @pytest.mark.parametrize("text", ["{}", "", "no JSON", '{"format": 2}'])

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cellclf.training.framework import require_keras
+from cellclf.training.network import layers_of
 
-__all__ = ["OPSET", "ORT_QUIET", "to_onnx"]
+__all__ = ["OPSET", "ORT_QUIET", "divide_logits", "to_onnx"]
 
 OPSET = 17
 """ONNX operator set of exported files: the newest that tf2onnx writes well and every ONNX Runtime since 1.13 reads."""
@@ -29,6 +30,12 @@ def to_onnx(network: Any) -> Any:
     model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     _name_batch(model)
     return _simplified(model)
+
+
+def divide_logits(network: Any, temperature: float) -> None:
+    """Divide weights and biases of the layer whose softmax gives the probabilities, in place: softmax((W x + b) / T) at no cost."""
+    last = next(layer for layer in layers_of(network) if layer.name == "probabilities")
+    last.set_weights([values / temperature for values in last.get_weights()])
 
 
 def _name_batch(model: Any) -> None:

@@ -3,25 +3,26 @@
 import datetime
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.artifact.convert import to_onnx
+from cellclf.artifact.convert import divide_logits, to_onnx
+from cellclf.artifact.decisions import Decisions, Wishes, check, choose, figures, notes, stored
 from cellclf.artifact.golden import GOLDEN_SEEDS, golden_image
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.backbones import BACKBONES
-from cellclf.card import CARD_KEY, DIGEST_KEY, Card, Estimate, GoldenCase, Parity, graph_digest
+from cellclf.card import CARD_KEY, DIGEST_KEY, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest
 from cellclf.data.decoding import RESIZE_METHOD, Pixels
 from cellclf.data.manifest import Entry, Split
 from cellclf.data.prepare import Prepared, reopen
 from cellclf.environment import installed_versions, usable_cores
 from cellclf.errors import ParityError, RunError, WeightsError
-from cellclf.evaluation.metrics import SplitMetrics, measure
+from cellclf.evaluation.calibration import apply_temperature
 from cellclf.runtime.session import Session, open_session
 from cellclf.storage import new_file
 from cellclf.training.framework import require_keras
@@ -39,16 +40,36 @@ _STORED_TOLERANCE: dict[TrainingPrecision, float] = {"float32": 1e-2, "mixed_bfl
 """How far probabilities computed in float32 here may be from those the run stored on its own backend and device (a GPU may
 use TF32) in its own precision; weights that are not the run's are further off."""
 
+_NO_WISHES = Wishes()
+
 OnStage = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The written file, its card, and its size in bytes."""
+    """The written file, its card, its size in bytes, and what whoever exported it must know."""
 
     path: Path
     card: Card
     size_bytes: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Validation images [n, H, W, 3], and what the file must give for them: the trained network's probabilities at the temperature."""
+
+    images: Pixels
+    expected: npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """What the file decides by, and its figures a split."""
+
+    temperature: Temperature | None
+    decisions: Decisions
+    metrics: dict[str, dict[str, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -65,27 +86,34 @@ class _Source:
         return np.asarray(self.prepared.pixels.pixels[self.prepared.pixels.rows(entry.sha256 for entry in entries)])
 
 
-def export(run: Run, target: Path, *, precision: str = "fp32", on_stage: OnStage | None = None) -> Exported:
+def export(run: Run, target: Path, *, precision: str = "fp32", wishes: Wishes = _NO_WISHES, on_stage: OnStage | None = None) -> Exported:
     """Export a finished run to `target`; raises ParityError, and leaves no file, where the numbers moved more than the precision may.
 
     int8 is calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very file.
+    A temperature is fitted on the run's stored validation predictions and divides the logits in the graph; threshold and band are chosen on this
+    file's validation probabilities. Raises EvaluationError, UnknownNameError, before anything is converted, where a wish cannot be met.
     """
     row = PRECISIONS.find(precision)
     if not run.finished:
         raise RunError(f"run {run.name} has not finished; continue it with: cellclf train --resume {run.name}")
+    temperature = check(wishes, run)
     source = _open(run, on_stage or (lambda _name, _done, _total: None))
+    compared = _compared(source, temperature)
+    if temperature is not None:
+        divide_logits(source.network, temperature.value)
     source.on_stage("converting", 0, 1)
     calibration = source.images(_drawn(source.prepared.manifest.split("train"), _CALIBRATION_IMAGES)) if row.calibrated else source.images(())
     model = row.convert(to_onnx(source.network), calibration)
     source.on_stage("converting", 1, 1)
     content = model.SerializeToString()
     session = open_session(content, device="cpu", threads=usable_cores())
-    parity = _parity(source, session, row)
-    card = _card(source, session, row, parity, digest=graph_digest(content), calibration=len(calibration) or None)
+    parity = _parity(compared, session, row)
+    decided = _decided(source, session, row, wishes, temperature)
+    card = _card(source, session, row, parity, decided, digest=graph_digest(content), calibration=len(calibration) or None)
     with new_file(target) as temporary:
         temporary.write_bytes(_with_card(model, card))
         verify(temporary, device="cpu")
-    return Exported(target, card, target.stat().st_size)
+    return Exported(target, card, target.stat().st_size, notes(wishes, run, temperature))
 
 
 def _open(run: Run, on_stage: OnStage) -> _Source:
@@ -111,11 +139,17 @@ def _run_session(session: Session, images: Pixels) -> npt.NDArray[np.float32]:
     return np.concatenate([session.run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)])
 
 
-def _parity(source: _Source, session: Session, row: PrecisionRow) -> Parity:
+def _compared(source: _Source, temperature: Temperature | None) -> _Compared:
+    """What the trained network, as the run left it, gives for some validation images."""
     entries = _drawn(source.prepared.manifest.split("validation"), _COMPARED_IMAGES)
     images = source.images(entries)
     expected = np.concatenate([np.asarray(source.network.predict_on_batch(images[at : at + _BATCH])) for at in range(0, len(images), _BATCH)])
     _check_against_run(source, entries, expected)
+    return _Compared(images, expected if temperature is None else apply_temperature(expected, temperature.value))
+
+
+def _parity(compared: _Compared, session: Session, row: PrecisionRow) -> Parity:
+    images, expected = compared.images, compared.expected
     found = _run_session(session, images)
     difference = np.abs(found - expected)
     best = np.sort(expected, axis=1)
@@ -152,16 +186,27 @@ def _check_against_run(source: _Source, entries: tuple[Entry, ...], found: npt.N
         )
 
 
-def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, *, digest: str, calibration: int | None) -> Card:
+def _decided(source: _Source, session: Session, row: PrecisionRow, wishes: Wishes, temperature: Temperature | None) -> _Decided:
+    """Threshold and band chosen on validation, then both splits measured with them.
+
+    An fp32 file's probabilities are the run's stored ones (parity says so); those of a coarser file are its own.
+    """
+    splits: tuple[Split, ...] = ("validation", "test")
+    if row.name == "fp32":
+        predicted = [stored(source.run, split).softened(temperature) for split in splits]
+    else:
+        predicted = [replace(stored(source.run, split), probabilities=_probabilities(source, session, split)) for split in splits]
+    decisions = choose(wishes, predicted[0])
+    unit = source.run.metrics().test.interval_unit
+    return _Decided(temperature, decisions, {of.split: figures(of, decisions, unit=unit) for of in predicted})
+
+
+def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, decided: _Decided, *, digest: str, calibration: int | None) -> Card:
     setup, metrics = source.run.setup(), source.run.metrics()
     recipe, data = setup.recipe, setup.data
     backbone = BACKBONES.find(recipe.backbone)
     size = recipe.image_size_px
     goldens = np.stack([golden_image(seed, height_px=size, width_px=size) for seed in GOLDEN_SEEDS])
-    if row.name == "fp32":
-        validation, test = metrics.validation, metrics.test
-    else:
-        validation, test = (_measured(source, session, split) for split in ("validation", "test"))
     return Card(
         name=source.run.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -179,8 +224,11 @@ def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, 
         recipe=_without_paths(recipe, data.name),
         protocol=data.protocol,
         leaks=tuple(str(leak) for leak in data.leaks),
-        metrics={"validation": _estimates(validation), "test": _estimates(test)},
-        interval_unit=test.interval_unit,
+        metrics=decided.metrics,
+        interval_unit=metrics.test.interval_unit,
+        temperature=decided.temperature,
+        operating_point=decided.decisions.operating_point,
+        abstain=decided.decisions.abstain,
         intended_use=data.intended_use,
         licence=data.licence,
         parity=parity,
@@ -201,33 +249,14 @@ def _without_paths(recipe: Recipe, data: str) -> dict[str, Any]:
     return recipe.model_copy(update={"data": request, "weights": Path(recipe.weights).name}).model_dump(mode="json")
 
 
-def _measured(source: _Source, session: Session, split: Split) -> SplitMetrics:
-    """Figures of this very file on a whole split."""
-    manifest = source.prepared.manifest
-    entries = manifest.split(split)
+def _probabilities(source: _Source, session: Session, split: Split) -> npt.NDArray[np.float32]:
+    """What this very file gives for a whole split, [images, classes]."""
+    entries = source.prepared.manifest.split(split)
     parts = []
     for start in range(0, len(entries), _BATCH):
         parts.append(session.run(source.images(entries[start : start + _BATCH])))
         source.on_stage(f"measuring {split}", min(start + _BATCH, len(entries)), len(entries))
-    truth = np.array([manifest.labels.index(entry.label) for entry in entries])
-    unit = source.run.metrics().test.interval_unit
-    return measure(np.concatenate(parts), truth, manifest.labels, groups=manifest.group_keys(split), unit=unit)
-
-
-def _estimates(metrics: SplitMetrics) -> dict[str, Estimate]:
-    """The figures a card shows; those that are not defined on the split are left out."""
-    named = {
-        "accuracy": metrics.accuracy,
-        "balanced_accuracy": metrics.balanced_accuracy,
-        "auc": metrics.auc,
-        "average_precision": metrics.average_precision,
-        "loss": Estimate(value=metrics.loss),
-        "brier": Estimate(value=metrics.brier),
-        "ece": Estimate(value=metrics.ece),
-        **{f"recall of {label}": row.recall for label, row in metrics.per_label.items()},
-        **{f"specificity of {label}": row.specificity for label, row in metrics.per_label.items()},
-    }
-    return {name: estimate for name, estimate in named.items() if estimate is not None}
+    return np.concatenate(parts)
 
 
 def _with_card(model: Any, card: Card) -> bytes:

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from cellclf.card import Estimate
+    from cellclf.card import Card, Estimate
     from cellclf.evaluation.metrics import SplitMetrics
 
-__all__ = ["clock", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
+__all__ = ["clock", "decision_lines", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
 
 _FILE_WIDTH = 1_000_000
 """Columns of what is not a terminal: nothing is cut or wrapped there."""
@@ -53,6 +53,44 @@ def interval(estimate: "Estimate | None") -> str:
     if estimate.low is None:
         return f"{estimate.value:.4f}"
     return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def decision_lines(card: "Card") -> list[tuple[str, str]]:
+    """Name and text of what a file decides by; what it has not is left out."""
+    lines = []
+    if (heat := card.temperature) is not None:
+        lines.append(
+            (
+                "temperature",
+                f"{heat.value:.3f} in the graph; on {heat.images} {heat.split} images loss {heat.loss_before:.4f} → {heat.loss_after:.4f}, "
+                f"calibration error {heat.ece_before:.4f} → {heat.ece_after:.4f}",
+            )
+        )
+    if (point := card.operating_point) is not None:
+        lines.append(
+            (
+                "operating point",
+                f"{point.positive} from a probability of {point.threshold:.4g}, for a sensitivity of {point.min_sensitivity:g}: on {point.split} "
+                f"sensitivity {interval(point.sensitivity)}, specificity {interval(point.specificity)}"
+                + _on_test(card, ("sensitivity", f"recall of {point.positive}"), ("specificity", f"specificity of {point.positive}")),
+            )
+        )
+    if (band := card.abstain) is not None:
+        watched = f"the probability of {band.positive}" if band.positive else "the largest probability"
+        lines.append(
+            (
+                "abstains",
+                f"where {watched} is from {band.low:.4g} to {band.high:.4g}: on {band.split} {interval(band.coverage)} answered, "
+                f"error {interval(band.error)}" + _on_test(card, ("answered", "coverage"), ("error", "error of the answered")),
+            )
+        )
+    leaks = [leak for leak in card.leaks if lines and leak.startswith("validation ")]
+    return [*lines, *(("chosen on", leak) for leak in leaks)]
+
+
+def _on_test(card: "Card", *figures: tuple[str, str]) -> str:
+    """Text of some of a card's test figures."""
+    return "; on test " + ", ".join(f"{name} {interval(card.metrics['test'].get(key))}" for name, key in figures)
 
 
 def relative(path: Path) -> str:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import typer
 
-from cellclf.card import Card, Precision
+from cellclf.card import Card, CoveragePoint, Estimate, OperatingPoint, Precision
 from cellclf.cli import options
 from cellclf.cli.console import interval, metrics_lines, note, out, plain_table, print_json
 from cellclf.data.datasets import DATASETS
@@ -14,8 +15,11 @@ from cellclf.data.manifest import SPLITS, Manifest
 from cellclf.data.prepare import DataRequest, has_test_set, list_images
 from cellclf.documents import Document
 from cellclf.errors import CellclfError, DataError
+from cellclf.evaluation.abstention import certainty, coverage_and_error, coverage_error_curve
+from cellclf.evaluation.decision import positive_number
 from cellclf.evaluation.metrics import SplitMetrics, measure
 from cellclf.evaluation.picture import confusion_figure
+from cellclf.evaluation.prevalence import PredictiveValues, measure_at_prevalence
 from cellclf.runtime.classifier import Classifier, Failure
 from cellclf.storage import new_file
 
@@ -25,7 +29,11 @@ _ALL = "all"
 
 
 class Evaluation(Document):
-    """What was measured: which file on which images, the figures, and the images that could not be read."""
+    """What was measured: which file on which images, the figures, and the images that could not be read.
+
+    metrics are of all images, labels as the file decides them (operating_point None: the most probable). coverage: the share that the file answers
+    (all, where it never abstains), with the error among them; coverage_error: what other bands would give on these images.
+    """
 
     model: str
     model_sha256: str
@@ -36,7 +44,12 @@ class Evaluation(Document):
     data_fingerprint: str
     same_data_as_trained: bool
     notes: tuple[str, ...]
+    operating_point: OperatingPoint | None
     metrics: SplitMetrics
+    at_prevalence: PredictiveValues | None
+    coverage: Estimate
+    error_of_the_answered: Estimate | None
+    coverage_error: tuple[CoveragePoint, ...]
     unreadable: dict[str, str]
 
 
@@ -50,6 +63,12 @@ def evaluate(
     protocol: options.ProtocolOption = None,
     group_rule: options.GroupRuleOption = None,
     device: options.DeviceOption = "auto",
+    prevalence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Give PPV and NPV where this share of those tested is positive, too.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="The label that --prevalence is about. Default: the file's positive label, or the second of two.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this .png.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON to this file too.")] = None,
     as_json: options.JsonOption = False,
@@ -68,7 +87,8 @@ def evaluate(
     classifier = Classifier(model, device=device, on_note=note)
     request, own = _request(classifier.card, data, protocol, group_rule)
     manifest, chosen, same = _images(classifier.card, request, own, split)
-    found = _measure(classifier, manifest, chosen, request, same)
+    at = None if prevalence is None else (_positive(classifier.card, positive), prevalence)
+    found = _measure(classifier, manifest, chosen, request, same, at)
     text = found.model_dump_json(indent=2)
     if output is not None:
         found.write(output)
@@ -126,20 +146,29 @@ def _images(card: Card, request: DataRequest, own: bool, split: str | None) -> t
     return manifest, chosen, same
 
 
-def _measure(classifier: Classifier, manifest: Manifest, split: str, request: DataRequest, same: bool) -> Evaluation:
+def _positive(card: Card, asked: str | None) -> str:
+    """The label that a prevalence is of."""
+    if asked is None and card.operating_point is not None:
+        return card.operating_point.positive
+    if asked is None and len(card.labels) != 2:
+        raise CellclfError(f"--prevalence needs --positive LABEL: one of {', '.join(card.labels)}")
+    return card.labels[1 if asked is None else positive_number(card.labels, asked)]
+
+
+def _measure(classifier: Classifier, manifest: Manifest, split: str, request: DataRequest, same: bool, at: tuple[str, float] | None) -> Evaluation:
     strangers = sorted(set(manifest.labels) - set(classifier.labels))
     if strangers:
         raise DataError(f"the data have labels that the model does not know: {', '.join(strangers)} (it knows {', '.join(classifier.labels)})")
     wanted = "test" if split == _ALL else split
     entries = [entry for entry in manifest.entries if entry.split == wanted]
-    kept, rows, unreadable = [], [], {}
+    kept, records, unreadable = [], [], {}
     for entry, record in zip(entries, classifier.predict_many(manifest.file(entry) for entry in entries), strict=True):
         if isinstance(record, Failure):
             unreadable[entry.path] = record.error
         else:
             kept.append(entry)
-            rows.append([record.probabilities[label] for label in classifier.labels])
-    if not rows:
+            records.append(record)
+    if not records:
         raise DataError(f"none of the {len(entries)} images could be read")
     known = all(entry.group for entry in kept)
     notes = tuple(leak for leak in classifier.card.leaks if same and leak.startswith(f"{split} "))
@@ -147,6 +176,10 @@ def _measure(classifier: Classifier, manifest: Manifest, split: str, request: Da
         notes = ("these are the images it was trained on: the figures say nothing of new ones",)
     if not same:
         notes = ("these are not the very images and splits the model was trained with; that none of them was trained on is not known here",)
+    probabilities = np.array([[record.probabilities[label] for label in classifier.labels] for record in records], dtype=np.float32)
+    truth, called = (np.array([classifier.labels.index(each.label) for each in labelled]) for labelled in (kept, records))
+    groups = [entry.group or entry.sha256 for entry in kept]
+    coverage, error = coverage_and_error(called == truth, np.array([not record.abstained for record in records]), groups=groups)
     return Evaluation(
         model=str(classifier.path),
         model_sha256=classifier.fingerprint,
@@ -157,15 +190,21 @@ def _measure(classifier: Classifier, manifest: Manifest, split: str, request: Da
         data_fingerprint=manifest.fingerprint,
         same_data_as_trained=same,
         notes=notes,
-        metrics=measure(
-            np.array(rows, dtype=np.float32),
-            np.array([classifier.labels.index(entry.label) for entry in kept]),
-            classifier.labels,
-            groups=[entry.group or entry.sha256 for entry in kept],
-            unit="group" if known else "file",
-        ),
+        operating_point=classifier.card.operating_point,
+        metrics=measure(probabilities, truth, classifier.labels, groups=groups, unit="group" if known else "file", predicted=called),
+        at_prevalence=at and _at_prevalence(classifier, called, truth, groups, *at),
+        coverage=coverage,
+        error_of_the_answered=error,
+        coverage_error=coverage_error_curve(certainty(probabilities, classifier.labels, classifier.card.operating_point), called == truth),
         unreadable=unreadable,
     )
+
+
+def _at_prevalence(
+    classifier: Classifier, called: npt.NDArray[np.integer], truth: npt.NDArray[np.integer], groups: list[str], positive: str, prevalence: float
+) -> PredictiveValues:
+    number = classifier.labels.index(positive)
+    return measure_at_prevalence(called == number, truth == number, positive=positive, prevalence=prevalence, groups=groups)
 
 
 def _print(found: Evaluation) -> None:
@@ -181,6 +220,14 @@ def _print(found: Evaluation) -> None:
         rates.add_row(label, *figures, "–" if row.f1 is None else f"{row.f1:.4f}")
     out.print(counted)
     out.print(rates)
+    if found.operating_point is not None:
+        out.print(f"{found.operating_point.positive} is called from a probability of {found.operating_point.threshold:.4g} on")
+    if found.coverage.value < 1:
+        out.print(
+            f"answered {interval(found.coverage)}, error among those {interval(found.error_of_the_answered)}; the figures above are of all images"
+        )
+    if (at := found.at_prevalence) is not None:
+        out.print(f"where {at.prevalence:g} of those tested are {at.positive}: PPV {interval(at.ppv)}, NPV {interval(at.npv)}")
     out.print(f"in brackets: 95 % intervals over {metrics.interval_unit}s", style="dim")
     for text in found.notes:
         out.print(text, style="yellow")

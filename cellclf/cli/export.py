@@ -8,7 +8,7 @@ import typer
 
 from cellclf.card import Precision
 from cellclf.cli import options
-from cellclf.cli.console import err, interval, out, print_json, relative
+from cellclf.cli.console import decision_lines, err, interval, note, out, print_json, relative
 from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import EXPORTED
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
+_DECISIONS = "Decisions, chosen on validation"
 _PRECISIONS = ", ".join(Precision.__args__)  # type: ignore[attr-defined]  # a Literal's names
 
 
@@ -29,6 +30,21 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write (one precision only). Default: exported/<run>[-<precision>].onnx.")
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature and divide the logits by it in the graph.", rich_help_panel=_DECISIONS)
+    ] = False,
+    min_sensitivity: Annotated[
+        float | None, typer.Option(help="Call the positive label from the highest threshold that finds this share of it.", rich_help_panel=_DECISIONS)
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="The label that --min-sensitivity is about. Default: the second of two.", rich_help_panel=_DECISIONS)
+    ] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="Give no answer in the narrowest band that leaves this share of errors.", rich_help_panel=_DECISIONS)
+    ] = None,
+    min_coverage: Annotated[
+        float | None, typer.Option(help="Instead: give no answer in the best band that leaves this share of answers.", rich_help_panel=_DECISIONS)
+    ] = None,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -36,7 +52,9 @@ def export(
 
     The file is compared with the trained network on validation images and is not written where its numbers moved more than
     its precision may. int8 is calibrated on training images; figures in its card are measured with the file itself.
+    Temperature, threshold and band are chosen on the run's validation predictions, never on test, and predict uses them.
     """
+    from cellclf.artifact.decisions import Wishes, check
     from cellclf.artifact.export import export as export_run
     from cellclf.artifact.precisions import PRECISIONS
 
@@ -48,14 +66,19 @@ def export(
     if output is not None and output.suffix != ".onnx":
         raise CellclfError(f"--output {output} must end in .onnx")
     source = find_run(run, runs=Path(runs)) if run else newest_run(runs=Path(runs))
+    wishes = Wishes(calibrate=calibrate, positive=positive, min_sensitivity=min_sensitivity, max_error=max_error, min_coverage=min_coverage)
+    if source.finished:
+        check(wishes, source)
     err.print(f"exporting run {relative(source.folder)}")
     written: list[Exported] = []
     for row in rows:
         target = output or EXPORTED / f"{source.name}{row.suffix}.onnx"
         with TrainingDisplay() as display:
-            written.append(export_run(source, target, precision=row.name, on_stage=display.stage))
+            written.append(export_run(source, target, precision=row.name, wishes=wishes, on_stage=display.stage))
         if not as_json:
             _print(written[-1])
+    for text in dict.fromkeys(text for exported in written for text in exported.notes):
+        note(text)
     if as_json:
         print_json("[" + ",\n".join(_as_json(exported) for exported in written) + "]")
 
@@ -69,6 +92,8 @@ def _print(exported: "Exported") -> None:
         f"  same as the trained network on {parity.images} validation images: probabilities differ by at most {parity.max_difference:.1e} "
         f"(mean {parity.mean_difference:.1e}), {parity.flipped} labels flipped"
     )
+    for name, text in decision_lines(card):
+        out.print(f"  {name}: {text}")
 
 
 def _as_json(exported: "Exported") -> str:

@@ -35,7 +35,8 @@ def predict(
     """Name what images show.
 
     One record an input, in input order. An input that cannot be read becomes an error record, the others are still
-    predicted, and the exit code is 3.
+    predicted, and the exit code is 3. Labels are called at the file's own operating point where it has one, and where it
+    gives no answer the record says that it abstained.
     """
     if as_json + as_ndjson + as_csv > 1:
         raise typer.BadParameter("--json, --ndjson and --csv exclude each other")
@@ -87,27 +88,30 @@ def _write_ndjson(records: Iterable[Record], top_k: int) -> int:
 def _write_csv(records: Iterable[Record], classifier: Classifier) -> int:
     failed = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", *(f"p_{label}" for label in classifier.labels), "error", "model", "provider"])
+    writer.writerow(["path", "label", "probability", *(f"p_{label}" for label in classifier.labels), "abstained", "error", "model", "provider"])
     for record in records:
         if isinstance(record, Prediction):
             values = [f"{record.probabilities[label]:.9g}" for label in classifier.labels]
-            row = [record.path, record.label, f"{record.probability:.9g}", *values, ""]
+            row = [record.path, record.label, f"{record.probability:.9g}", *values, "true" if record.abstained else "false", ""]
         else:
             failed += 1
-            row = [record.path, "", "", *([""] * len(classifier.labels)), record.error]
+            row = [record.path, "", "", *([""] * len(classifier.labels)), "", record.error]
         writer.writerow([*row, record.model, record.provider])
     return failed
 
 
 def _write_table(records: Iterable[Record], classifier: Classifier, top_k: int) -> int:
     everything = list(records)
-    table = plain_table("image", "label", "probability")
+    doubtful = classifier.card.abstain is not None
+    table = plain_table("image", "label", "probability", *(["answer"] if doubtful else []))
     for record in everything:
         if isinstance(record, Failure):
             table.add_row(record.path, Text("error", style="red"), Text(record.error, style="red"))
             continue
-        for rank, (label, probability) in enumerate(record.top(top_k)):
-            table.add_row(record.path if rank == 0 else "", label, f"{probability:.4f}")
+        table.add_row(record.path, record.label, f"{record.probability:.4f}", *(["abstains" if record.abstained else "given"] if doubtful else []))
+        others = [(label, probability) for label, probability in record.top(len(record.probabilities)) if label != record.label]
+        for label, probability in others[: top_k - 1]:
+            table.add_row("", label, f"{probability:.4f}")
     out.print(table)
     note(f"model {classifier.path} (sha256 {classifier.fingerprint[:12]}…) on {classifier.provider}. {classifier.card.intended_use}")
     return sum(isinstance(record, Failure) for record in everything)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from cellclf.card import read_model_file
 from cellclf.cli import options
-from cellclf.cli.console import interval, out, print_json
+from cellclf.cli.console import decision_lines, interval, out, print_json
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -43,6 +43,7 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
         f"{card.parity.flipped} labels flipped",
         "golden cases": f"{len(card.golden)}, tolerance {card.golden_tolerance:.1e}",
         "calibration": f"{card.calibration_images} training images" if card.calibration_images else "not needed",
+        **(dict(decision_lines(card)) or {"decision": "the most probable label, always"}),
         "intended use": card.intended_use,
         "licence": card.licence,
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),

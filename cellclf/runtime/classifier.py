@@ -13,6 +13,7 @@ from cellclf.card import Card, read_model_file
 from cellclf.data.decoding import RESIZE_METHOD, Pixels, decode, decode_file
 from cellclf.environment import usable_cores
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError, ProviderUnavailableError
+from cellclf.evaluation.decision import decide
 from cellclf.runtime.pipeline import in_order
 from cellclf.runtime.session import OnNote, Session, open_session
 
@@ -26,12 +27,17 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one image shows. probability is the label's; probabilities sum to 1; model is the file's SHA-256; provider is what really ran."""
+    """What one image shows. probability is the label's; probabilities sum to 1; model is the file's SHA-256; provider is what really ran.
+
+    label is what the file's operating point calls the image, or its most probable label where the file has none. abstained: the file gives no answer
+    here, a person should look; label is then only what it would have said.
+    """
 
     path: str
     label: str
     probability: float
     probabilities: dict[str, float]
+    abstained: bool
     model: str
     provider: str
 
@@ -102,7 +108,7 @@ class Classifier:
             name, pixels = "", decode(image, height_px=height, width_px=width)
         else:
             name, pixels = str(image), decode_file(Path(image), height_px=height, width_px=width)
-        return self._prediction(name, self.probabilities(pixels[None])[0])
+        return self._predictions([name], self.probabilities(pixels[None]))[0]
 
     def record(self, path: str | Path) -> Prediction | Failure:
         """One input's record, all threads at work on it; an unreadable file becomes a Failure."""
@@ -125,9 +131,10 @@ class Classifier:
             except DecodeError as error:
                 decoded.append(str(error))
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]
-        rows = iter(self._run(np.stack(images), threads)) if images else iter(())
+        readable = [path for path, pixels in zip(paths, decoded, strict=True) if not isinstance(pixels, str)]
+        predictions = iter(self._predictions(readable, self._run(np.stack(images), threads)) if images else ())
         return [
-            Failure(path, pixels, self.fingerprint, self.provider) if isinstance(pixels, str) else self._prediction(path, next(rows))
+            Failure(path, pixels, self.fingerprint, self.provider) if isinstance(pixels, str) else next(predictions)
             for path, pixels in zip(paths, decoded, strict=True)
         ]
 
@@ -148,10 +155,14 @@ class Classifier:
                 self._sessions[threads] = open_session(self._content, device=self._device, threads=threads, on_note=on_note)
             return self._sessions[threads]
 
-    def _prediction(self, path: str, row: npt.NDArray[np.float32]) -> Prediction:
-        values = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
-        label = self.labels[int(row.argmax())]
-        return Prediction(path, label, values[label], values, self.fingerprint, self.provider)
+    def _predictions(self, paths: list[str], rows: npt.NDArray[np.float32]) -> list[Prediction]:
+        decision = decide(rows, self.labels, operating_point=self.card.operating_point, abstain=self.card.abstain)
+        found = []
+        for path, row, number, abstained in zip(paths, rows, decision.called, decision.abstained, strict=True):
+            values = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
+            label = self.labels[number]
+            found.append(Prediction(path, label, values[label], values, bool(abstained), self.fingerprint, self.provider))
+        return found
 
 
 def newest_model(folder: Path = EXPORTED) -> Path:

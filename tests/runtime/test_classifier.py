@@ -86,6 +86,51 @@ def test_a_label_is_its_most_probable_one_and_probabilities_sum_to_one(classifie
         assert record.probability == record.probabilities[record.label] == max(record.probabilities.values())
 
 
+def test_without_an_operating_point_nothing_is_abstained(alone: dict[str, Prediction]) -> None:
+    assert not any(record.abstained for record in alone.values())
+
+
+def deciding(model_file: Path, target: Path, positive: str, threshold: float, low: float, high: float) -> Classifier:
+    """The same network with an operating point and a band without an answer."""
+    whole = {"value": 1.0, "low": None, "high": None}
+    chosen = {"positive": positive, "split": "validation", "images": 1}
+    card = {
+        "operating_point": {**chosen, "threshold": threshold, "min_sensitivity": 0.9, "sensitivity": whole, "specificity": whole, "groups": 1},
+        "abstain": {**chosen, "low": low, "high": high, "max_error": 0.1, "min_coverage": None, "coverage": whole, "error": None, "curve": []},
+    }
+    return Classifier(resigned(model_file, target, card=card), device="cpu", threads=2)
+
+
+def test_an_operating_point_calls_its_label_from_the_threshold_on_and_the_best_other_below(
+    model_file: Path, images: list[str], alone: dict[str, Prediction], tmp_path: Path
+) -> None:
+    values = sorted(record.probabilities["MONOCYTE"] for record in alone.values())
+    threshold, low, high = ((values[place - 1] + values[place]) / 2 for place in (8, 6, 11))
+    classifier = deciding(model_file, tmp_path / "model.onnx", "MONOCYTE", threshold, low, high)
+    records = [record for record in classifier.predict_many(images, batch_size=3) if isinstance(record, Prediction)]
+    assert [record.path for record in records] == images
+    for record in records:
+        found = record.probabilities["MONOCYTE"]
+        others = {label: value for label, value in record.probabilities.items() if label != "MONOCYTE"}
+        assert record.label == ("MONOCYTE" if found >= threshold else max(others, key=others.__getitem__))
+        assert record.probability == record.probabilities[record.label]
+        assert record.abstained == (low <= found < high)
+        assert record.as_dict()["abstained"] is record.abstained
+    assert sum(record.label == "MONOCYTE" for record in records) == 8
+    assert sum(record.abstained for record in records) == 5
+
+
+def test_one_image_is_decided_as_in_a_batch(model_file: Path, images: list[str], alone: dict[str, Prediction], tmp_path: Path) -> None:
+    values = sorted(record.probabilities["MONOCYTE"] for record in alone.values())
+    middle = (values[7] + values[8]) / 2
+    classifier = deciding(model_file, tmp_path / "model.onnx", "MONOCYTE", middle, (values[5] + values[6]) / 2, middle)
+    many = list(classifier.predict_many(images))
+    for path, record in zip(images, many, strict=True):
+        for single in (classifier.predict(path), classifier.record(path)):
+            assert isinstance(single, Prediction) and isinstance(record, Prediction)
+            assert (single.label, single.abstained) == (record.label, record.abstained)
+
+
 def test_top_lists_the_most_probable_labels_best_first(alone: dict[str, Prediction]) -> None:
     record = next(iter(alone.values()))
     assert record.top(1) == [(record.label, record.probability)]
