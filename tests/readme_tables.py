@@ -33,7 +33,7 @@ def backbones() -> str:
 def datasets() -> str:
     rows = []
     for row in DATASETS.values():
-        groups = "hidden: augmented copies" if row.hidden_families else f"`{row.group_rule}`".replace("|", "\\|")
+        groups = "recovered from the pixels" if row.hidden_families else f"`{row.group_rule}`".replace("|", "\\|")
         rows.append([f"`{row.name}`", row.title, ", ".join(row.labels), groups, row.kaggle or "drawn by code"])
     return table(["--data", "", "labels", "groups", "from"], rows)
 

@@ -25,7 +25,7 @@ from PIL import (
 
 from cellclf.errors import DecodeError
 
-__all__ = ["DECODER_VERSION", "IMAGE_SUFFIXES", "MAX_PIXELS", "RESIZE_METHOD", "Pixels", "decode", "decode_file", "is_image_name"]
+__all__ = ["DECODER_VERSION", "IMAGE_SUFFIXES", "MAX_PIXELS", "RESIZE_METHOD", "Pixels", "decode", "decode_file", "decode_thumbnail", "is_image_name"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -68,15 +68,32 @@ def decode_file(path: Path, *, height_px: int, width_px: int) -> Pixels:
 
 def decode(content: bytes, *, height_px: int, width_px: int) -> Pixels:
     """Decode an image's bytes to uint8 [height, width, 3], RGB; raises DecodeError with the reason."""
+    return np.asarray(_upright_image(content).resize((width_px, height_px), Image.Resampling.BILINEAR).convert("RGB"))
+
+
+def decode_thumbnail(content: bytes, *, longest_px: int) -> Pixels:
+    """Decode an image's bytes to uint8 [height, width, 3], RGB, shrunk to its longest side and never enlarged; raises DecodeError.
+
+    A JPEG is decoded at a fraction of its size, several times as fast as `decode`; its pixels are not those of `decode`.
+    """
+    image = _upright_image(content, at_least_px=longest_px)
+    scale = min(1.0, longest_px / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return np.asarray(image.resize(size, Image.Resampling.BOX).convert("RGB"))
+
+
+def _upright_image(content: bytes, *, at_least_px: int | None = None) -> Image.Image:
+    """The upright RGB or grey image in a file's bytes; at_least_px: a JPEG may come smaller, with no longer side below this. Raises DecodeError."""
     if not content:
         raise DecodeError("empty file")
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_unusual(image)
             sixteen_bits = any(";16" in str(tile) for tile in image.tile)
+            if at_least_px is not None:
+                image.draft("RGB", _in_proportion(image.size, at_least_px))
             image.load()
-            opaque = _opaque(_upright(image), sixteen_bits=sixteen_bits)
-            return np.asarray(opaque.resize((width_px, height_px), Image.Resampling.BILINEAR).convert("RGB"))
+            return _opaque(_upright(image), sixteen_bits=sixteen_bits)
     except UnidentifiedImageError as error:
         raise DecodeError("not an image, or of a kind that is not read (JPEG, PNG, BMP, TIFF, WebP, GIF, PPM are)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -84,6 +101,11 @@ def decode(content: bytes, *, height_px: int, width_px: int) -> Pixels:
     # What Pillow's decoders raise on damaged content, besides OSError.
     except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, struct.error, zlib.error) as error:
         raise DecodeError(f"damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+
+
+def _in_proportion(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
+    """Width and height of that longest side, rounded down."""
+    return max(1, size[0] * longest_px // max(size)), max(1, size[1] * longest_px // max(size))
 
 
 def _refuse_unusual(image: Image.Image) -> None:

@@ -3,19 +3,13 @@
 from cellclf.data.manifest import SPLITS, Leak, Manifest, Split
 from cellclf.data.splits import Protocol
 
-__all__ = ["HIDDEN_FAMILIES", "IGNORES_GROUPS", "find_leaks"]
+__all__ = ["IGNORES_GROUPS", "find_leaks"]
 
-HIDDEN_FAMILIES = (
-    "the files are augmented copies of fewer originals and nothing given says which belong together, so copies of one original are on both sides"
-)
 IGNORES_GROUPS = "the random protocol ignores groups, so images of one patient or cell are on both sides"
 
 
-def find_leaks(manifest: Manifest, protocol: Protocol, *, hidden_families: bool) -> tuple[Leak, ...]:
-    """Why validation or test figures are too good, as far as the manifest can tell.
-
-    hidden_families: whether files are copies of fewer originals and nothing says which belong together.
-    """
+def find_leaks(manifest: Manifest, protocol: Protocol) -> tuple[Leak, ...]:
+    """Why validation or test figures are too good, as far as the manifest can tell."""
     reasons: dict[Split, str] = {}
     sides = {split: {entry.group for entry in manifest.split(split) if entry.group} for split in SPLITS}
     contents = {split: {entry.sha256 for entry in manifest.split(split)} for split in SPLITS}
@@ -24,11 +18,9 @@ def find_leaks(manifest: Manifest, protocol: Protocol, *, hidden_families: bool)
         shared = set().union(*(sides[split] & sides[other] for other in others))
         copies = set().union(*(contents[split] & contents[other] for other in others))
         if protocol == "random":
-            reasons[split] = HIDDEN_FAMILIES if hidden_families else IGNORES_GROUPS
+            reasons[split] = IGNORES_GROUPS
         elif shared:
             reasons[split] = f"{len(shared)} groups are also in {' or '.join(others)}, for example {min(shared)}"
         elif copies:
             reasons[split] = f"{len(copies)} images are also in {' or '.join(others)}, byte for byte"
-        elif hidden_families and split == "validation":
-            reasons[split] = HIDDEN_FAMILIES
     return tuple(Leak(split=split, reason=reason) for split, reason in reasons.items())

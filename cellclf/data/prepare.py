@@ -1,60 +1,39 @@
 """From what a user asked for to a manifest and its pixels: scan, hash, decode, drop or refuse bad images, split, look for leaks."""
 
-import hashlib
-import os
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cellclf.data.cache import OnProgress, PixelCache, hash_files, open_cache
+from cellclf.data.cache import OnProgress, PixelCache, open_cache
 from cellclf.data.leaks import find_leaks
+from cellclf.data.listing import Listing, list_files
 from cellclf.data.manifest import SPLITS, Entry, Leak, Manifest, Split
-from cellclf.data.scan import Found, Scan, scan
-from cellclf.data.splits import Fractions, Protocol, deal, fold_sides, merge_identical
+from cellclf.data.request import BadImage, DataRequest
+from cellclf.data.scan import Found, scan
+from cellclf.data.splits import Protocol, deal, fold_sides, merge_identical
 from cellclf.documents import Document
 from cellclf.errors import BadImagesError, DataError
 
-__all__ = ["BadImage", "DataRecord", "DataRequest", "Prepared", "has_test_set", "list_images", "prepare", "reopen"]
+__all__ = ["BadImage", "DataRecord", "DataRequest", "GroupsSource", "Prepared", "has_test_set", "list_images", "prepare", "reopen"]
 
 _SHOWN = 5
-_UNSTORABLE = "its name is not UTF-8 or holds control characters; rename it"
 UNKNOWN_GROUPS = (
     "groups are unknown: each file counts as its own; if several files show one patient or cell, "
     "name it with --group-rule or a group column, or the figures will be too good"
 )
+RECOVERED_GROUPS = "nothing names the groups; they are families of files that show the same field, found in the pixels by `cellclf data audit`"
+TEST_FAMILIES = "{} training files are left out: they show the same field as images of the test set"
 
-
-class DataRequest(Document):
-    """What to train on and how to divide it.
-
-    data: a data set's name, a folder, or a .csv file. protocol: None = official where the source has a test set, else grouped.
-    fractions: shares of train, validation and test (official cuts validation : train in the ratio of the first two). fold: 'K/N'.
-    images_fraction: share of the files of each label and source split that is used at all, drawn from split_seed; limit_per_label: at most so many.
-    """
-
-    data: str
-    protocol: Protocol | None = None
-    fractions: Fractions = (0.64, 0.16, 0.20)
-    fold: str | None = None
-    split_seed: int = 0
-    group_rule: str | None = None
-    on_bad_image: Literal["error", "skip"] = "error"
-    limit_per_label: int | None = None
-    images_fraction: float = 1.0
-
-
-class BadImage(Document):
-    """An image that was left out, and why."""
-
-    path: str
-    reason: str
+GroupsSource = Literal["given", "recovered", "unknown"]
+"""Whether the data name the groups, or they are families found in the pixels, or nothing tells them."""
 
 
 class DataRecord(Document):
     """What was really used; stored with every run."""
 
+    # A file that was left out is in `skipped` where it cannot be used, and in `notes` where it shows what the official test set shows.
     name: str
     root: str
     request: DataRequest
@@ -64,6 +43,7 @@ class DataRecord(Document):
     counts: dict[str, dict[str, int]]
     groups: int
     groups_known: bool
+    groups_source: GroupsSource
     leaks: tuple[Leak, ...]
     notes: tuple[str, ...]
     skipped: tuple[BadImage, ...]
@@ -81,31 +61,9 @@ class Prepared:
     record: DataRecord
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """What a request found: files with their content hashes, and those that could not be read."""
-
-    found: Scan
-    protocol: Protocol
-    pairs: list[tuple[Found, str]]
-    unreadable: list[BadImage]
-
-
-def _listed(request: DataRequest, on_progress: OnProgress | None) -> _Listed:
-    found = scan(request.data, group_rule=request.group_rule)
-    protocol = _protocol(request, found)
-    everything = _limited(found, request)
-    files = [file for file in everything if _storable(file.path)]
-    hashes = hash_files([found.root / file.path for file in files], on_progress=on_progress)
-    lost = [file.path for file, sha in zip(files, hashes, strict=True) if not sha]
-    unreadable = [BadImage(path=path, reason=_why_unreadable(found.root / path)) for path in lost]
-    unreadable += [BadImage(path=ascii(file.path)[1:-1], reason=_UNSTORABLE) for file in everything if not _storable(file.path)]
-    return _Listed(found, protocol, [(file, sha) for file, sha in zip(files, hashes, strict=True) if sha], unreadable)
-
-
 def prepare(request: DataRequest, *, image_size_px: int, on_progress: OnProgress | None = None) -> Prepared:
     """Scan, hash, decode and split; raises DataError, and BadImagesError before anything is trained on a broken file."""
-    listed = _listed(request, on_progress)
+    listed = list_files(request, on_progress=on_progress)
     found, pairs = listed.found, listed.pairs
     file_of = {sha: found.root / file.path for file, sha in pairs}
     cache = open_cache(file_of, height_px=image_size_px, width_px=image_size_px, on_progress=on_progress)
@@ -116,8 +74,9 @@ def prepare(request: DataRequest, *, image_size_px: int, on_progress: OnProgress
     if bad and request.on_bad_image == "error":
         raise BadImagesError(_bad_message(bad, found.root))
     left_out = {image.path for image in bad}
-    manifest = _divide(found, [(file, sha) for file, sha in pairs if file.path not in left_out], listed.protocol, request)
-    return Prepared(manifest, cache, _record(found, request, listed.protocol, manifest, tuple(bad)))
+    usable = replace(listed, pairs=[(file, sha) for file, sha in pairs if file.path not in left_out])
+    manifest = _divide(usable, request)
+    return Prepared(manifest, cache, _record(usable, request, manifest, tuple(bad)))
 
 
 def has_test_set(request: DataRequest) -> bool:
@@ -133,11 +92,11 @@ def list_images(request: DataRequest, *, divided: bool, image_size_px: int = 128
     """
     if divided and request.on_bad_image == "skip":
         return prepare(request, image_size_px=image_size_px).manifest
-    listed = _listed(request, None)
+    listed = list_files(request)
     if divided:
         if listed.unreadable:
             raise BadImagesError(_bad_message(listed.unreadable, listed.found.root))
-        return _divide(listed.found, listed.pairs, listed.protocol, request)
+        return _divide(listed, request)
     known = {file.path: sha for file, sha in listed.pairs}
     everything = request.limit_per_label is None and request.images_fraction == 1
     files = (file for file in listed.found.files if file.path in known or everything)
@@ -158,44 +117,6 @@ def reopen(manifest: Manifest, record: DataRecord, *, image_size_px: int, on_pro
     return Prepared(manifest, cache, record)
 
 
-def _protocol(request: DataRequest, found: Scan) -> Protocol:
-    has_test = any(file.split == "test" for file in found.files)
-    groups = all(file.group for file in found.files)
-    protocol: Protocol = request.protocol or ("official" if has_test else "grouped")
-    if protocol == "official" and not has_test:
-        raise DataError(f"{found.name} has no test set of its own, so the protocol 'official' cannot be; use grouped")
-    if protocol == "grouped" and not groups and found.dataset and found.dataset.hidden_families:
-        raise DataError(
-            f"{found.name} cannot be split by group: its files are augmented copies and their names do not tell which belong together; "
-            "use --protocol official, or give a .csv with a group column"
-        )
-    if request.fold is not None and protocol != "grouped":
-        raise DataError("--fold goes with the protocol 'grouped'")
-    if not all(0 < share < 1 for share in request.fractions) or abs(sum(request.fractions) - 1) > 1e-6:
-        raise DataError(f"fractions {request.fractions} must be three positive numbers that add up to 1")
-    return protocol
-
-
-def _limited(found: Scan, request: DataRequest) -> tuple[Found, ...]:
-    """The asked share of the files of each label and source split, and at most limit_per_label of them, drawn from the seed."""
-    if not 0 < request.images_fraction <= 1:
-        raise DataError(f"the fraction of images must be above 0 and at most 1; {request.images_fraction:g} was given")
-    if request.limit_per_label is not None and request.limit_per_label < 1:
-        raise DataError("the limit of images a label must be at least 1")
-    if request.limit_per_label is None and request.images_fraction == 1:
-        return found.files
-    buckets: defaultdict[tuple[str, str | None], list[Found]] = defaultdict(list)
-    for file in sorted(found.files, key=lambda file: hashlib.sha256(f"{request.split_seed}\0{file.path}".encode(errors="backslashreplace")).digest()):
-        buckets[file.label, file.split].append(file)
-    kept = {file.path for files in buckets.values() for file in files[: _kept(len(files), request)]}
-    return tuple(file for file in found.files if file.path in kept)
-
-
-def _kept(files: int, request: DataRequest) -> int:
-    share = max(1, round(files * request.images_fraction))
-    return share if request.limit_per_label is None else min(share, request.limit_per_label)
-
-
 def _two_labels(pairs: list[tuple[Found, str]]) -> list[BadImage]:
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for file, sha in pairs:
@@ -207,7 +128,8 @@ def _two_labels(pairs: list[tuple[Found, str]]) -> list[BadImage]:
     ]
 
 
-def _divide(found: Scan, pairs: list[tuple[Found, str]], protocol: Protocol, request: DataRequest) -> Manifest:
+def _divide(listed: Listing, request: DataRequest) -> Manifest:
+    protocol, pairs = listed.protocol, _without_test_families(listed)
     units = merge_identical([file.group for file, _ in pairs], [sha for _, sha in pairs])
     if protocol == "random":
         units = [file.path for file, _ in pairs]
@@ -220,9 +142,20 @@ def _divide(found: Scan, pairs: list[tuple[Found, str]], protocol: Protocol, req
     sides = _sides(open_units, protocol, request)
     chosen = [sides.get(unit, split) if split != "test" else split for unit, split in zip(units, splits, strict=True)]
     entries = tuple(Entry(file.path, sha, file.label, file.group, side) for (file, sha), side in zip(pairs, chosen, strict=True) if side is not None)
-    manifest = Manifest(found.root, entries)
+    manifest = Manifest(listed.found.root, entries)
     _check_labels(manifest)
     return manifest
+
+
+def _without_test_families(listed: Listing) -> list[tuple[Found, str]]:
+    """The files of an official division, less those to train on that show what a test image shows.
+
+    Only where the families were found in the pixels: where the data name the groups, the data say how they are divided, and a leak is marked.
+    """
+    if listed.protocol != "official" or not listed.recovered:
+        return listed.pairs
+    tested = {file.group for file in listed.found.files if file.split == "test"}
+    return [(file, sha) for file, sha in listed.pairs if file.split == "test" or file.group not in tested]
 
 
 def _sides(units: dict[str, Counter[str]], protocol: Protocol, request: DataRequest) -> dict[str, Split]:
@@ -255,10 +188,9 @@ def _check_labels(manifest: Manifest) -> None:
             raise DataError(f"the {split} set has no image of {', '.join(missing)}: too few images or groups of that label to divide")
 
 
-def _record(found: Scan, request: DataRequest, protocol: Protocol, manifest: Manifest, skipped: tuple[BadImage, ...]) -> DataRecord:
+def _record(listed: Listing, request: DataRequest, manifest: Manifest, skipped: tuple[BadImage, ...]) -> DataRecord:
+    found, protocol = listed.found, listed.protocol
     known = all(entry.group for entry in manifest.entries)
-    hidden = bool(found.dataset and found.dataset.hidden_families) and not known
-    notes = () if known or hidden else (UNKNOWN_GROUPS,)
     return DataRecord(
         name=found.name,
         root=str(found.root),
@@ -269,8 +201,9 @@ def _record(found: Scan, request: DataRequest, protocol: Protocol, manifest: Man
         counts={split: {label: manifest.counts(split)[label] for label in manifest.labels} for split in SPLITS},
         groups=len({key for split in SPLITS for key in manifest.group_keys(split)}),
         groups_known=known,
-        leaks=find_leaks(manifest, protocol, hidden_families=hidden),
-        notes=notes,
+        groups_source="recovered" if listed.recovered else "given" if known else "unknown",
+        leaks=find_leaks(manifest, protocol),
+        notes=_notes(listed, known),
         skipped=skipped,
         augmentation=found.dataset.augmentation if found.dataset else "light",
         intended_use=found.dataset.intended_use if found.dataset else "Research and education; not validated for diagnosis.",
@@ -278,17 +211,16 @@ def _record(found: Scan, request: DataRequest, protocol: Protocol, manifest: Man
     )
 
 
-def _storable(path: str) -> bool:
-    """Whether a name can stand in a UTF-8 file, one line a row."""
-    return path.isprintable() and path.encode("utf-8", "replace").decode() == path
-
-
-def _why_unreadable(path: Path) -> str:
-    if path.is_symlink() and not path.exists():
-        return "a link to nothing"
-    if not path.exists():
-        return "no such file"
-    return "a folder, not a file" if path.is_dir() else f"cannot be opened{'' if os.access(path, os.R_OK) else ': no permission'}"
+def _notes(listed: Listing, known: bool) -> tuple[str, ...]:
+    left_out = len(listed.pairs) - len(_without_test_families(listed))
+    notes = []
+    if not known:
+        notes.append(UNKNOWN_GROUPS)
+    if listed.recovered:
+        notes.append(RECOVERED_GROUPS)
+    if left_out:
+        notes.append(TEST_FAMILIES.format(left_out))
+    return tuple(notes)
 
 
 def _bad_message(bad: list[BadImage], root: Path) -> str:

@@ -9,14 +9,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cellclf.data.datasets import DATASETS
 from cellclf.data.decoding import decode_file
-from cellclf.data.leaks import HIDDEN_FAMILIES, IGNORES_GROUPS
+from cellclf.data.leaks import IGNORES_GROUPS
 from cellclf.data.manifest import SPLITS, Entry, Manifest
-from cellclf.data.prepare import UNKNOWN_GROUPS, DataRequest, Prepared, has_test_set, list_images, prepare, reopen
+from cellclf.data.prepare import (
+    RECOVERED_GROUPS,
+    TEST_FAMILIES,
+    UNKNOWN_GROUPS,
+    DataRequest,
+    Prepared,
+    has_test_set,
+    list_images,
+    prepare,
+    reopen,
+)
 from cellclf.errors import BadImagesError, DataError
 from cellclf.storage import cache_folder
+from tests.data.audit.making import augmented, copies, put_images
 from tests.data.making import put, put_csv, put_tree
 
 SIZE = 4
@@ -42,10 +54,14 @@ def put_official(root: Path, train: int = 8, test: int = 3) -> Path:
 
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small set in the place of the blood cells, whose families are hidden."""
+    """A small set in the place of the blood cells: four copies of each of 4 + 2 originals a label, and nothing says which belong together."""
     monkeypatch.setenv("CELLCLF_DATA", str(tmp_path / "data"))
-    labels = DATASETS["blood-cells"].labels
-    return put_tree(tmp_path / "data" / "blood-cells", {f"{split}/{label}": n for split, n in (("TRAIN", 8), ("TEST", 3)) for label in labels})
+    root, seed = tmp_path / "data" / "blood-cells", 0
+    for split, originals in (("TRAIN", 4), ("TEST", 2)):
+        for label in DATASETS["blood-cells"].labels:
+            for original in range(originals):
+                put_images(root / split / label, copies(seed := seed + 1, 4), name=f"original_{original}")
+    return root
 
 
 def groups_by_split(manifest: Manifest) -> dict[str, set[str]]:
@@ -159,15 +175,68 @@ def test_the_division_does_not_depend_on_where_the_images_are(tmp_path: Path) ->
     assert here.record.root != there.record.root
 
 
-def test_hidden_families_cannot_be_divided_by_group(cells: Path) -> None:
-    assert cells.is_dir()
-    with pytest.raises(DataError, match=r"blood-cells cannot be split by group: .* use --protocol official, or give a \.csv with a group column"):
-        prepared("blood-cells", protocol="grouped")
+# Families that nothing names
 
 
-def test_hidden_families_can_be_divided_where_a_rule_names_them(cells: Path) -> None:
+def test_families_that_nothing_names_are_recovered_and_official_validation_is_cut_by_them(cells: Path) -> None:
     assert cells.is_dir()
-    found = prepared("blood-cells", protocol="grouped", group_rule=r"(\w+)/\d(\d)\.png")
+    found = prepared("blood-cells")
+    assert (found.record.groups_source, found.record.groups_known, found.record.groups) == ("recovered", True, 24)
+    assert found.record.notes == (RECOVERED_GROUPS,)
+    assert not found.record.leaks
+    sides = groups_by_split(found.manifest)
+    assert not sides["train"] & sides["validation"]
+    assert total(found.manifest) == {"train": 48, "validation": 16, "test": 32}
+    of_original = {(entry.path.split("_")[-2], entry.label, entry.path.split("/")[0]): entry.group for entry in found.manifest.entries}
+    assert len(set(of_original.values())) == len(of_original)
+
+
+def test_grouped_divides_no_recovered_family(cells: Path) -> None:
+    assert cells.is_dir()
+    for fold in ("1/3", "2/3"):
+        found = prepared("blood-cells", protocol="grouped", fold=fold)
+        sides = groups_by_split(found.manifest)
+        assert sum(map(len, sides.values())) == len(set().union(*sides.values())) == 24
+        assert not found.record.leaks
+
+
+def test_random_leaks_also_where_families_are_recovered(cells: Path) -> None:
+    assert cells.is_dir()
+    assert leaks(prepared("blood-cells", protocol="random")) == {"validation": IGNORES_GROUPS, "test": IGNORES_GROUPS}
+
+
+@pytest.mark.parametrize("choice", [{"limit_per_label": 9}, {"images_fraction": 0.7}], ids=str)
+def test_a_part_of_the_files_has_the_families_of_all_of_them(cells: Path, choice: dict[str, float]) -> None:
+    assert cells.is_dir()
+    groups = {entry.path: entry.group for entry in prepared("blood-cells").manifest.entries}
+    part = list_images(DataRequest(data="blood-cells", **choice), divided=True).entries
+    assert 0 < len(part) < len(groups)
+    assert {entry.path: entry.group for entry in part}.items() <= groups.items()
+
+
+def test_training_files_that_show_a_test_image_are_left_out_and_it_is_said(cells: Path) -> None:
+    shown_in_test = Image.open(next((cells / "TEST" / "MONOCYTE").iterdir()))
+    put_images(cells / "TRAIN" / "MONOCYTE", [augmented(shown_in_test, turn_deg=15), augmented(shown_in_test, mirror=True)], name="copy")
+    found = prepared("blood-cells")
+    assert not [entry.path for entry in found.manifest.entries if "copy" in entry.path]
+    assert found.record.notes == (RECOVERED_GROUPS, TEST_FAMILIES.format(2))
+    assert not found.record.leaks
+    assert total(found.manifest) == {"train": 48, "validation": 16, "test": 32}
+
+
+def test_evaluating_all_files_gives_them_their_families_and_leaves_nothing_out(cells: Path) -> None:
+    broken = cells / "TEST" / "MONOCYTE" / "broken.jpeg"
+    broken.symlink_to(cells / "nowhere.jpeg")
+    manifest = list_images(DataRequest(data="blood-cells"), divided=False)
+    assert len(manifest.entries) == 97
+    assert {entry.path for entry in manifest.entries if not entry.group} == {"TEST/MONOCYTE/broken.jpeg"}
+
+
+def test_what_a_rule_names_is_not_looked_for(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cells.is_dir()
+    monkeypatch.setattr("cellclf.data.listing.recovered_families", lambda *_, **__: pytest.fail("looked for"))
+    found = prepared("blood-cells", protocol="grouped", group_rule=r"(\w+/\w+/original_\d+)_")
+    assert (found.record.groups_source, found.record.groups) == ("given", 24)
     assert not found.record.leaks
 
 
@@ -182,16 +251,6 @@ def test_random_always_leaks_into_validation_and_test(tmp_path: Path) -> None:
 
 def test_random_leaks_even_where_every_file_is_its_own_group(tmp_path: Path) -> None:
     assert set(leaks(prepared(put_patients(tmp_path, patients=12, images=1), protocol="random", group_rule=PATIENT))) == {"validation", "test"}
-
-
-def test_random_says_of_hidden_families_why_they_leak(cells: Path) -> None:
-    assert cells.is_dir()
-    assert leaks(prepared("blood-cells", protocol="random")) == {"validation": HIDDEN_FAMILIES, "test": HIDDEN_FAMILIES}
-
-
-def test_hidden_families_leak_into_an_official_validation_set_and_not_into_the_test_set(cells: Path) -> None:
-    assert cells.is_dir()
-    assert leaks(prepared("blood-cells")) == {"validation": HIDDEN_FAMILIES}
 
 
 def csv_rows(folder: Path, rows: list[tuple[str, str, str]]) -> Path:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cellclf.data.prepare import DataRequest, list_images
 from cellclf.data.scan import Scan, scan
-from cellclf.errors import DataError
 from tests.conftest import REAL_DATA
 
 pytestmark = pytest.mark.real_data
@@ -62,8 +60,3 @@ def test_blood_cells_have_four_labels_on_each_side(cells: Scan) -> None:
     assert cells.dataset is not None
     for side in ("train", "test"):
         assert {file.label for file in cells.files if file.split == side} == set(cells.dataset.labels)
-
-
-def test_blood_cells_cannot_be_split_by_group_because_nothing_tells_the_families(cells: Scan) -> None:
-    with pytest.raises(DataError, match="blood-cells cannot be split by group"):
-        list_images(DataRequest(data=cells.name, protocol="grouped"), divided=True)

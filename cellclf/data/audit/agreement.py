@@ -1,0 +1,107 @@
+"""Whether the pixels of two registered images agree: correlation of their fine structure over what both show. NumPy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Agreement", "Structure", "compare"]
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
+
+_STEP_PX = 2
+_MARGIN_PX = 1
+_ROUNDS = 3
+_CLEAR = 0.93
+_DAMPING = 1e-3
+_ONE = np.float32(1)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Fine structure of n images on one canvas: whole numbers int8 [n, h, w], and bool [n, h, w], where there is picture."""
+
+    values: npt.NDArray[np.int8]
+    valid: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """correlation: float32 [p], -1 … 1. shared: the part of the canvas that both show, [p]. maps: affine [p, 2, 3], under which they agree best."""
+
+    correlation: Floats
+    shared: Floats
+    maps: Floats
+
+
+def compare(structure: Structure, first: Indices, second: Indices, maps: Floats) -> Agreement:
+    """Compare pairs of images [p] under affine maps [p, 2, 3] from the first's pixels to the second's, on every second pixel.
+
+    A map by which the images agree, but not clearly, is refined by Gauss-Newton steps on the difference of their fine structure (Lucas and
+    Kanade 1981): keypoints tell it to half a pixel only.
+    """
+    found = _Pair(structure, first, second, maps).agreement()
+    for _ in range(_ROUNDS):
+        rows = np.flatnonzero(found.correlation < _CLEAR)
+        refined = _Pair(structure, first[rows], second[rows], found.maps[rows]).stepped()
+        again = _Pair(structure, first[rows], second[rows], refined).agreement()
+        better = again.correlation > found.correlation[rows]
+        kept = rows[better]
+        found.correlation[kept], found.shared[kept], found.maps[kept] = again.correlation[better], again.shared[better], again.maps[better]
+    return found
+
+
+class _Pair:
+    """Both images of p pairs, sampled at the same q points of the first; what only one shows has weight 0."""
+
+    def __init__(self, structure: Structure, first: Indices, second: Indices, maps: Floats) -> None:
+        _, height, width = structure.values.shape
+        rows, columns = (grid.ravel() for grid in np.mgrid[_MARGIN_PX : height - _MARGIN_PX : _STEP_PX, _MARGIN_PX : width - _MARGIN_PX : _STEP_PX])
+        self.maps = maps
+        self.x, self.y = columns.astype(np.float32), rows.astype(np.float32)
+        target_x = maps[:, 0, 0, None] * self.x + maps[:, 0, 1, None] * self.y + maps[:, 0, 2, None]
+        target_y = maps[:, 1, 0, None] * self.x + maps[:, 1, 1, None] * self.y + maps[:, 1, 2, None]
+        inside = (target_x >= 0) & (target_y >= 0) & (target_x < width - 1) & (target_y < height - 1)
+        left, top = np.clip(target_x, 0, width - 2).astype(np.int32), np.clip(target_y, 0, height - 2).astype(np.int32)
+        self.right, self.down = target_x - left.astype(np.float32), target_y - top.astype(np.float32)
+        place = (second[:, None] * height + top) * width + left
+        valid, values = np.ravel(structure.valid), np.ravel(structure.values)
+        both = inside & structure.valid[first][:, rows, columns] & valid[place] & valid[place + width + 1]
+        self.weight = both.astype(np.float32)
+        self.count = self.weight.sum(axis=1, keepdims=True) + np.float32(1e-6)
+        self.corners = [values[place + shift].astype(np.float32) for shift in (0, 1, width, width + 1)]
+        self.here = self._centred(structure.values[first][:, rows, columns].astype(np.float32))
+        self.there = self._centred(self._mix(self._across(0), self._across(2), self.down))
+
+    def agreement(self) -> Agreement:
+        """How well they agree under the map as it is."""
+        norm = np.sqrt((self.here**2).sum(axis=1) * (self.there**2).sum(axis=1)) + np.float32(1e-3)
+        return Agreement((self.here * self.there).sum(axis=1) / norm, self.count[:, 0] / self.weight.shape[1], self.maps.copy())
+
+    def stepped(self) -> Floats:
+        """The maps after one Gauss-Newton step on here - gain × there."""
+        gain = (self.here * self.there).sum(axis=1) / ((self.there**2).sum(axis=1) + np.float32(1e-3))
+        gain = np.maximum(gain, np.float32(0.1))[:, None]
+        one, two, three, four = self.corners
+        slope_x = self._mix(two - one, four - three, self.down) * self.weight * gain
+        slope_y = self._mix(three - one, four - two, self.right) * self.weight * gain
+        slopes = np.stack([slope * along for slope in (slope_x, slope_y) for along in (self.x, self.y, _ONE)], axis=1)
+        normal = np.einsum("piq,pjq->pij", slopes, slopes)
+        damping = _DAMPING * np.einsum("pii->pi", normal)[..., None] * np.eye(6, dtype=np.float32) + np.eye(6, dtype=np.float32)
+        right = np.einsum("piq,pq->pi", slopes, self.here - gain * self.there)
+        step: Floats = np.linalg.solve(normal + damping, right[..., None]).reshape(-1, 2, 3).astype(np.float32)
+        return self.maps + step
+
+    def _across(self, corner: int) -> Floats:
+        return self._mix(self.corners[corner], self.corners[corner + 1], self.right)
+
+    @staticmethod
+    def _mix(one: Floats, other: Floats, share: Floats) -> Floats:
+        mixed: Floats = one + (other - one) * share
+        return mixed
+
+    def _centred(self, values: Floats) -> Floats:
+        mean = (values * self.weight).sum(axis=1, keepdims=True) / self.count
+        centred: Floats = (values - mean) * self.weight
+        return centred
