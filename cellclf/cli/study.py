@@ -8,9 +8,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cellclf.cli import options
 from cellclf.cli.console import clock, err, interval, note, out, plain_table, print_json, relative
+from cellclf.cli.report import REPORT_FOLDER, BenchmarksOption, ForceOption, MarkdownOnlyOption, OutputOption, PicturesOption, write
 from cellclf.data.splits import PROTOCOLS, Protocol
 from cellclf.errors import StudyError
-from cellclf.studies.plan import PlannedRun, StudyFolder, StudyPlan, open_study, start_study
+from cellclf.studies.plan import PLAN_FILE, PlannedRun, StudyFolder, StudyPlan, open_study, start_study
 from cellclf.studies.runner import StudyWatcher, run_study
 from cellclf.studies.scale import SCALE_KEYS, parse_scale
 from cellclf.studies.study import Published, Study
@@ -120,6 +121,37 @@ def status(study: StudyArgument, name: NameOption = None, runs: options.RunsOpti
     out.print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
 
 
+@app.command("report")
+def report(
+    study: StudyArgument,
+    name: NameOption = None,
+    force: ForceOption = False,
+    output: OutputOption = None,
+    markdown_only: MarkdownOnlyOption = False,
+    pictures: PicturesOption = None,
+    benchmarks: BenchmarksOption = None,
+    runs: options.RunsOption = "runs",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Write a study's page: its table with intervals, the published figures beside, its questions answered.
+
+    Needs no run to be missing: those without a result are listed with their reasons. A finished run that cannot be read is
+    named (exit code 3).
+    """
+    from cellclf.report.collect import collect_study
+
+    folder = _open(study, name, runs)
+    write(
+        lambda: collect_study(folder, force=force),
+        output=output,
+        default=folder.folder / REPORT_FOLDER,
+        markdown_only=markdown_only,
+        pictures=pictures,
+        benchmarks=benchmarks,
+        as_json=as_json,
+    )
+
+
 def _status_of(planned: PlannedRun) -> tuple[str, str, str, str, str]:
     if planned.state == "done":
         metrics = planned.run.metrics()
@@ -133,9 +165,11 @@ def _status_of(planned: PlannedRun) -> tuple[str, str, str, str, str]:
 
 
 def _open(study: str, name: str | None, runs: str) -> StudyFolder:
-    """A study's folder by the study's name, or straight by the folder's path."""
+    """A study's folder by the study's name, a user's own by the name it ran under, or straight by the folder's path."""
     if Path(study).is_dir():
         return open_study(Path(study))
+    if name is None and (Path(runs) / f"study-{study}" / PLAN_FILE).exists():
+        return open_study(Path(runs) / f"study-{study}")
     return open_study(Path(runs) / (name or f"study-{find_study(study).name}"))
 
 

@@ -23,8 +23,8 @@ _PNG_COLOURS = 96
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own, so that the text is as wide on every machine
-    "font.size": 9.5,
-    "axes.titlesize": 10,
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -36,7 +36,7 @@ _STYLE: dict[str, Any] = {
     "grid.alpha": 0.14,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -44,6 +44,7 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "cellclf",
     "axes.unicode_minus": True,
 }
+_COORDINATES = re.compile(r'(?<= )(?:d|x|y|x1|x2|y1|y2|cx|cy|r|width|height|points|transform)="[^"]*"')
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _IDENTIFIER = re.compile(r'(\bid="|url\(#|href="#)')
 
@@ -74,21 +75,27 @@ def draw(name: str, build: Callable[[], Any], *, title: str, note: str = "") -> 
         raise MissingExtraError("drawing a report", "train") from error
     with rc_context(_STYLE):  # type: ignore[arg-type]  # its keys are checked when it is entered
         figure = build()
+        figure.draw_without_rendering()  # lay out once, not for each of the two files
+        figure.set_layout_engine(None)
         return Drawing(name, title, note, _svg(figure, name, title), _png(figure))
 
 
 def _svg(figure: Any, name: str, title: str) -> str:
-    """Inline SVG: no prolog, identifiers that are unique in the page, coordinates to a hundredth of a point, text as text."""
+    """Inline SVG: no prolog, identifiers that are unique in the page, coordinates (and no text) rounded to a hundredth of a point."""
     written = io.StringIO()
     figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = written.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'<svg ([^>]*?)\bwidth="([\d.]+)pt" height="([\d.]+)pt"', rf'<svg role="img" aria-label="{_attribute(title)}" \1', text, count=1)
-    text = _NUMBER.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), text)
+    text = _COORDINATES.sub(lambda attribute: _NUMBER.sub(_hundredths, attribute[0]), text)
     text = _IDENTIFIER.sub(lambda match: f"{match[1]}{name}-", text)
     text = text.replace(INK, "currentColor")
     return re.sub(r">\s+<", "><", text).strip()
+
+
+def _hundredths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _png(figure: Any) -> bytes:

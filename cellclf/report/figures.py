@@ -89,8 +89,8 @@ class Mistake(Document):
 class ModelFigures(Document):
     """One model: runs that differ in their seed alone.
 
-    number: its place in the section, from 1. variation: its name in the study, '' outside one. conditions: as the same-conditions contract names
-    them. reliability and roc are of the test set. Learning time in seconds.
+    number: its place in the section, from 1. backbone: its name in BACKBONES. variation: its name in the study, '' outside one. conditions: as
+    the same-conditions contract names them. reliability and roc are of the test set. Learning time in seconds.
     """
 
     number: int

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclf.backbones import BACKBONES
 from cellclf.data.manifest import Split
 from cellclf.evaluation.paired import Spread, spread
 from cellclf.report.averages import accuracy, area_under_roc, balanced_accuracy, mean_confusion, roc_lines
@@ -25,7 +24,7 @@ def figures_of(candidate: Candidate, *, number: int, published: Published | None
         number=number,
         title=candidate.title,
         variation=candidate.variation,
-        backbone=BACKBONES[recipe.backbone].title,
+        backbone=recipe.backbone,
         image_size_px=recipe.image_size_px,
         hidden=recipe.hidden,
         learning_rate=recipe.learning_rate,

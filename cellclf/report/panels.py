@@ -16,6 +16,7 @@ _COLUMNS = 2
 _INITIALS = 4
 _DARK_CELL = 0.55
 _LEAKS = " LEAKS"
+_TITLE_LENGTH = 22
 
 _Panel = Callable[[Any, ModelFigures], None]
 
@@ -115,15 +116,15 @@ def _confusion(axes: Any, model: ModelFigures) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
-        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color="#ffffff" if share > _DARK_CELL else "#101418", fontsize=9)
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color="#ffffff" if share > _DARK_CELL else "#101418", fontsize=10)
     short = [label if len(label) <= _INITIALS else f"{label[: _INITIALS - 1]}." for label in model.labels]
-    axes.set_xticks(range(len(short)), short, fontsize=8)
-    axes.set_yticks(range(len(short)), short, fontsize=8)
+    axes.set_xticks(range(len(short)), short, fontsize=9)
+    axes.set_yticks(range(len(short)), short, fontsize=9)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("called", fontsize=8.5)
-    axes.set_ylabel("true", fontsize=8.5)
+    axes.set_xlabel("called", fontsize=9.5)
+    axes.set_ylabel("true", fontsize=9.5)
 
 
 def _reliability(axes: Any, model: ModelFigures) -> None:
@@ -133,7 +134,7 @@ def _reliability(axes: Any, model: ModelFigures) -> None:
     axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=COLOURS["test"], linewidth=1.2)
     sizes = [12 + 70 * each.images / most for each in bins]
     axes.scatter([each.confidence for each in bins], [each.accuracy for each in bins], s=sizes, color=COLOURS["test"], zorder=3, clip_on=False)
-    axes.text(0.03, 0.97, f"ECE {model.test.ece.mean:.3f}", transform=axes.transAxes, va="top", fontsize=9)
+    axes.text(0.03, 0.97, f"ECE {model.test.ece.mean:.3f}", transform=axes.transAxes, va="top", fontsize=10)
     _unit_square(axes, "confidence", "share right")
 
 
@@ -143,8 +144,10 @@ def _roc(axes: Any, model: ModelFigures) -> None:
     for line, colour in zip(model.roc, SERIES * len(model.roc), strict=False):
         axes.plot(fall_outs, line.sensitivity, color=colour, linewidth=1.5, label=line.label.lower())
     if model.test.auc is not None:
-        axes.text(0.97, 0.03 + 0.1 * min(len(model.roc), 5), f"AUC {model.test.auc.mean.value:.3f}", transform=axes.transAxes, ha="right", fontsize=9)
-    axes.legend(loc="lower right", fontsize=7.5, handlelength=1.0, labelspacing=0.2, borderaxespad=0.1)
+        axes.text(
+            0.97, 0.03 + 0.1 * min(len(model.roc), 5), f"AUC {model.test.auc.mean.value:.3f}", transform=axes.transAxes, ha="right", fontsize=10
+        )
+    axes.legend(loc="lower right", fontsize=8.5, handlelength=1.0, labelspacing=0.2, borderaxespad=0.1)
     _unit_square(axes, "1 − specificity", "sensitivity")
 
 
@@ -154,9 +157,11 @@ def _unit_square(axes: Any, across: str, up: str) -> None:
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_aspect("equal")
-    axes.set_xlabel(across, fontsize=8.5)
-    axes.set_ylabel(up, fontsize=8.5)
+    axes.set_xlabel(across, fontsize=9.5)
+    axes.set_ylabel(up, fontsize=9.5)
 
 
 def _heading(model: ModelFigures) -> str:
-    return f"{model.number}  {model.title}"
+    """Number and title, cut to a panel's width."""
+    title = model.title if len(model.title) <= _TITLE_LENGTH else f"{model.title[: _TITLE_LENGTH - 1]}…"
+    return f"{model.number}  {title}"

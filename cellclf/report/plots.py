@@ -100,8 +100,8 @@ def side_by_side_plot(pairs: Sequence[SideBySide], *, name: str) -> Drawing:
     return draw(
         name,
         build,
-        title="Test accuracy under the random protocol and under one that does not leak",
-        note="The same recipe, twice. What lies between the two marks is what the leak is worth.",
+        title=f"Test accuracy under the random protocol and under {' or '.join(dict.fromkeys(pair.protocol for pair in pairs))}",
+        note="The same recipe, twice. What lies between the two marks is what the random protocol is worth.",
     )
 
 
@@ -126,7 +126,7 @@ def answers_plot(section: Section, *, name: str) -> Drawing:
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=2.4, solid_capstyle="butt")
             axes.plot([100 * value for value in row.by_seed], [place] * len(row.by_seed), "|", color=INK, markersize=10, alpha=0.6)
             axes.plot(100 * row.test.difference, place, "o", color=colour, markersize=8)
-            axes.text(1.02, place, f"p {p_value(row.adjusted_p)}", transform=beside, va="center", fontsize=9)
+            axes.text(1.02, place, f"p {p_value(row.adjusted_p)}", transform=beside, va="center", fontsize=10)
         named = [(place, row.first) for place, row in enumerate(rows) if isinstance(row, Comparison)]
         axes.set_yticks([place for place, _ in named], [first for _, first in named])
         axes.tick_params(axis="y", length=0)
@@ -159,7 +159,7 @@ def _number_columns(axes: Any, columns: Sequence[tuple[int, float]]) -> None:
     for near in together:
         middle = sum(place for _, place in near) / len(near)
         text = "\n".join(str(number) for number, _ in near)
-        axes.annotate(text, (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(text, (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=10)
 
 
 def _accuracy(model: ModelFigures, split: Split) -> float:
