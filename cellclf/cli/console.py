@@ -63,7 +63,7 @@ def decision_lines(card: "Card") -> list[tuple[str, str]]:
             (
                 "temperature",
                 f"{heat.value:.3f} in the graph; on {heat.images} {heat.split} images loss {heat.loss_before:.4f} → {heat.loss_after:.4f}, "
-                f"calibration error {heat.ece_before:.4f} → {heat.ece_after:.4f}",
+                f"calibration error {heat.ece_before:.4f} → {heat.ece_after:.4f}" + _on_test(card, ("loss", "loss"), ("calibration error", "ece")),
             )
         )
     if (point := card.operating_point) is not None:

@@ -56,10 +56,11 @@ def test_export_writes_what_was_asked_for_into_the_file_and_says_what_it_comes_t
     assert done.code == 0, done.err
     written, expected = (read_model_file(path).card for path in (tmp_path / "model.onnx", deciding_file))
     assert (written.operating_point, written.abstain, written.temperature) == (expected.operating_point, expected.abstain, expected.temperature)
-    assert written.operating_point is not None
+    assert written.operating_point is not None and written.temperature is not None
     assert f"NEUTROPHIL from a probability of {written.operating_point.threshold:.4g}" in done.out
     assert "abstains: where the probability of NEUTROPHIL is from" in done.out
-    assert "temperature: " in done.out
+    assert f"temperature: {written.temperature.value:.3f} in the graph" in done.out
+    assert f"on test loss {written.metrics['test']['loss'].value:.4f}, calibration error {written.metrics['test']['ece'].value:.4f}" in done.out
     assert "on test" in done.out
 
 
