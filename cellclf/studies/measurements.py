@@ -18,8 +18,8 @@ EXTRA_INFO_KEY = "measurement"
 class Measurement(Document):
     """One network on one provider at one batch size and number of threads.
 
-    Weights do not change the speed, so a measurement holds for every run of the same backbone, image size and number of labels. latency_ms: one call of
-    `batch` images, by percentile ('50', '90', '95', '99'); images_per_second: at the median call. model: the file, or how the network was made.
+    Weights do not change the speed, so a measurement holds for every run of the same backbone, image size and number of labels. latency_ms: one call
+    of `batch` images, by percentile ('50', '90', '95', '99'); images_per_second: at the median call. model: the file, or how the network was made.
     """
 
     backbone: str
