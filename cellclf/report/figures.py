@@ -156,10 +156,10 @@ class Difference(Document):
 
 
 class RankedSet(Document):
-    """Models that may stand in one table. ranks: by test balanced accuracy; empty where there is nothing to rank, or it may not be.
+    """Models of one table. ranks: by test balanced accuracy; empty where they may not be ranked, each having no other that is comparable.
 
     against_first: every other ranked model − the first one. shared: conditions they agree in. differences: those in which they differ although they
-    should not (a forced ranking). against_others: what sets them apart from the first set of the section.
+    should not (a forced ranking). against_others: what sets them apart from the first set of the section, or from each other.
     """
 
     models: tuple[int, ...]

@@ -1,6 +1,7 @@
 """A Report → its folder: report.md with plots, report.json, and one self-contained index.html. Needs jinja2 and matplotlib."""
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def write_report(
     environment = _environment()
     plots = _draw(report)
     content = _content(report, plots, measurements)
-    markdown = environment.get_template("report.md.j2").render(**content, plots_folder=PLOTS_FOLDER)
+    markdown = _tidy(environment.get_template("report.md.j2").render(**content, plots_folder=PLOTS_FOLDER))
     page = environment.get_template("page.html.j2").render(**content, thumbnails=thumbnails or {}) if html else ""
     _write_plots(folder, plots.all())
     _write_text(folder / MARKDOWN_NAME, markdown)
@@ -157,6 +158,11 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _tidy(text: str) -> str:
+    """Without spaces at the ends of lines and without more than one empty line in a row."""
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)).strip() + "\n"
+
+
 def _markdown(text: object) -> str:
     """Text that Markdown shows as it is."""
     return str(text).translate(_MARKDOWN_SPECIAL)
@@ -164,5 +170,6 @@ def _markdown(text: object) -> str:
 
 def _markdown_cell(cell: tables.Cell) -> str:
     text = f"`{cell.text.replace('`', chr(39)).replace('|', '/')}`" if cell.code and cell.text else _markdown(cell.text)
-    detail = f" {_markdown(cell.detail)}" if cell.detail else ""
+    plain = cell.detail.startswith(("[", "±"))
+    detail = f" {_markdown(cell.detail if plain else f'({cell.detail})')}" if cell.detail else ""
     return f"{text}{detail}{' **LEAKS**' if cell.leaks else ''}"

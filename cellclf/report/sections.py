@@ -8,7 +8,7 @@ from cellclf.report.figures import Answer, Comparison, Difference, ModelFigures,
 from cellclf.report.mistakes import confident_mistakes
 from cellclf.report.modelling import figures_of
 from cellclf.report.words import unit
-from cellclf.studies.contract import comparable_sets, differing
+from cellclf.studies.contract import Model, comparable_sets, differing
 from cellclf.studies.study import Published, Question
 
 __all__ = ["make_section", "side_by_side"]
@@ -34,7 +34,7 @@ def make_section(
     records = [run.setup.data for candidate in candidates for run in candidate.runs]
     first = records[0]
     return Section(
-        title=", ".join(dict.fromkeys(f"{record.name}, {record.protocol} split" for record in records)),
+        title=" and ".join(dict.fromkeys(f"{record.name}, {record.protocol} split" for record in records)),
         data=", ".join(dict.fromkeys(record.name for record in records)),
         protocol=", ".join(dict.fromkeys(record.protocol for record in records)),
         counts={split: first.counts[split] for split in SPLITS} if len({record.fingerprint for record in records}) == 1 else {},
@@ -82,17 +82,38 @@ def _sets(candidates: Sequence[Candidate], models: Sequence[ModelFigures], facto
         differences = _differences(differing(everything, factors))
         return (_ranked(candidates, models, range(len(models)), shared={}, differences=differences, against_others=()),)
     found = comparable_sets(everything, factors)
-    return tuple(
+    several = [one for one in found if len(one.models) > 1]
+    alone = sorted(by_title[one.models[0].name] for one in found if len(one.models) == 1)
+    sets = [
         _ranked(
             candidates,
             models,
             [by_title[model.name] for model in one.models],
             shared=one.shared,
             differences=(),
-            against_others=_differences(differing((found[0].models[0], one.models[0]), factors)) if one is not found[0] else (),
+            against_others=_differences(differing((several[0].models[0], one.models[0]), factors)) if one is not several[0] else (),
         )
-        for one in found
-    )
+        for one in several
+    ]
+    if alone:
+        beside = [everything[place] for place in alone] + [one.models[0] for one in several[:1]]
+        sets.append(
+            RankedSet(
+                models=tuple(models[place].number for place in alone),
+                ranks=(),
+                against_first=(),
+                shared=_agreed(beside, factors),
+                differences=(),
+                against_others=_differences(differing(beside, factors)),
+            )
+        )
+    return tuple(sets)
+
+
+def _agreed(models: Sequence[Model], factors: tuple[str, ...]) -> dict[str, str]:
+    """The conditions in which all of these agree."""
+    first = models[0].conditions
+    return {name: value for name, value in first.items() if name not in factors and all(model.conditions.get(name) == value for model in models)}
 
 
 def _ranked(

@@ -23,7 +23,7 @@ def methods(report: Report) -> tuple[str, ...]:
     drawn = dict.fromkeys(unit(model.test) for section in report.sections for model in section.models)
     texts = [
         f"In brackets: 95 % percentile bootstrap over {' / '.join(drawn)}, drawn whole, because images of one group are not independent; "
-        "a figure at 0 or 100 % has the exact binomial bound.",
+        "an accuracy of 0 or 100 % has the exact binomial bound, other figures without spread have none.",
     ]
     if several:
         texts.append(
@@ -54,9 +54,11 @@ def _best(section: Section, ranked: RankedSet) -> str:
         only = models[ranked.models[0]]
         return f"{_heading(section)}: {only.title} has a balanced accuracy of {figure(only.test.balanced_accuracy)} %{leak}."
     first = models[ranked.models[ranked.ranks.index(1)]]
-    alike = [comparison.first for comparison in ranked.against_first if comparison.adjusted_p >= LEVEL]
-    rest = len(ranked.models) - 1
-    told = "all others can be told from it" if not alike else f"{len(alike)} of the {rest} others cannot be told from it"
+    rest, tested = len(ranked.models) - 1, len(ranked.against_first)
+    alike = sum(comparison.adjusted_p >= LEVEL for comparison in ranked.against_first)
+    parts = [f"{alike} of the {rest} others cannot be told from it"] if alike else []
+    parts += [f"{rest - tested} saw other test images"] if tested < rest else []
+    told = " and ".join(parts) or "all others can be told from it"
     forced = "; the ranking was forced although conditions differ" if ranked.differences else ""
     return f"{_heading(section)}: {first.title} is first with a balanced accuracy of {figure(first.test.balanced_accuracy)} %{leak}; {told}{forced}."
 

@@ -222,10 +222,8 @@ def _title(backbone: str) -> str:
 
 
 def _against(comparison: Comparison | None, *, first: bool) -> Cell:
-    if first:
-        return Cell("first")
     if comparison is None:
-        return Cell("other images")
+        return Cell("first" if first else "other images")
     test = comparison.test
     bounds = "" if test.low is None or test.high is None else f"[{points(test.low)}, {points(test.high)}], "
     return Cell(points(test.difference), f"{bounds}p {p_value(comparison.adjusted_p)}")
