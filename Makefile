@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint wheel bench results-spine results-speed constraints clean
+.PHONY: help install demo test lint wheel bench results-spine results-studies results-best results-speed constraints clean
 
 help:
 	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
@@ -13,6 +13,8 @@ help:
 	@echo "make wheel           build the wheel; predict and verify from it in a fresh environment without TensorFlow"
 	@echo "make bench           pytest benchmarks/"
 	@echo "make results-spine   train and measure on the real data sets (needs CELLCLF_DATA and CELLCLF_WEIGHTS); writes docs/results/spine.*"
+	@echo "make results-studies the five studies at a scale for two cores; writes docs/results/studies/"
+	@echo "make results-best    the best recipes for two cores against published figures; writes docs/results/best.*"
 	@echo "make results-speed   run the benchmarks and write docs/results/speed.*"
 	@echo "make constraints     solve constraints.txt anew"
 
@@ -52,6 +54,12 @@ bench: install
 
 results-spine: install
 	$(BIN)/python benchmarks/spine_results.py
+
+results-studies: install
+	$(BIN)/python benchmarks/study_results.py
+
+results-best: install
+	$(BIN)/python benchmarks/best_results.py
 
 results-speed: install
 	mkdir -p docs/results

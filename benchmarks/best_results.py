@@ -1,0 +1,166 @@
+"""The best recipes found for two cores, trained, exported with their operating points and measured: docs/results/best.json and best.md.
+
+    CELLCLF_DATA=… CELLCLF_WEIGHTS=… python benchmarks/best_results.py [--only blood chest]
+
+A run that an earlier call left in runs/ is used again; remove it to train anew.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cellclf.environment import Environment
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+WORK = ROOT / "runs"
+
+
+@dataclass(frozen=True)
+class Best:
+    """How one data set's best run is made. peers: published figures on the same official test set, as they were published, with who says so."""
+
+    title: str
+    train: str
+    export: str
+    target: str
+    peers: tuple[tuple[str, str], ...]
+
+
+BEST = {
+    "blood": Best(
+        title="Blood cells, official TEST",
+        train="--backbone mobilenet025 --image-size 128 --batch-size 32 --learning-rate 2e-3 --schedule cosine --patience 0 --dropout 0.2"
+        " --data blood-cells --protocol official --epochs 6 --logit-adjustment groups",
+        export="--calibrate",
+        target="balanced accuracy ≥ .88 (≥ .90 with a GPU)",
+        peers=(
+            ("ResNet-18, full fine-tune, 3 seeds", "accuracy .860 ± .004"),
+            ("VGG-11+BN, 64 px", "accuracy .851"),
+            ("MobileNetV2", "accuracy .81"),
+        ),
+    ),
+    "chest": Best(
+        title="Chest X-rays, official test",
+        train="--backbone mobilenet025 --image-size 192 --batch-size 32 --learning-rate 2e-3 --schedule cosine --patience 0 --dropout 0.2"
+        " --data chest-xray --protocol official --epochs 8 --class-weight balanced",
+        export="--min-sensitivity .95 --positive PNEUMONIA",
+        target="AUC ≥ .97 (≥ .98 with a GPU)",
+        peers=(
+            ("Kermany et al. 2018, InceptionV3", "accuracy .928, sensitivity .932, specificity .901, AUC .968"),
+            ("MedMNIST, ResNet-50 at 224 px", "accuracy .884, AUC .962"),
+            ("MedMNIST, Google AutoML Vision", "accuracy .946, AUC .991"),
+            ("DenseNet121 with class weights and a chosen threshold", "accuracy .896, AUC .974"),
+        ),
+    ),
+}
+
+
+def cellclf(arguments: str) -> str:
+    """Run one command of the project and return what it printed on stdout; its progress goes to stderr."""
+    done = subprocess.run([sys.executable, "-m", "cellclf", *arguments.split()], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def measured(name: str, best: Best) -> dict[str, Any]:
+    """Train (or take the run that is there), export, evaluate the file on the official test set."""
+    run = f"best-{name}"
+    train = f"train {best.train} --name {run} --json"
+    there = (WORK / run / "recipe.json").exists()
+    metrics = json.loads(cellclf(f"train --resume {run} --json" if there else train))
+    export = f"export {run} {best.export} --output runs/{run}/{run}.onnx --json"
+    card = json.loads(cellclf(export))[0]["card"]
+    evaluate = f"evaluate runs/{run}/{run}.onnx --json"
+    setup = json.loads((WORK / run / "recipe.json").read_text())
+    return {
+        "commands": [f"cellclf {command}" for command in (train, export, evaluate)],
+        "environment": Environment.of_this_machine(keras_backend="tensorflow", provider="CPUExecutionProvider").model_dump(mode="json"),
+        "run": metrics,
+        "leaks": setup["data"]["leaks"],
+        "notes": setup["data"]["notes"],
+        "operating_point": card.get("operating_point"),
+        "temperature": card.get("temperature"),
+        "file": json.loads(cellclf(evaluate))["metrics"],
+    }
+
+
+def estimate(value: dict[str, Any] | None) -> str:
+    """A figure with its interval."""
+    if value is None:
+        return ""
+    return f"{value['value']:.4f}" if value["low"] is None else f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+def page(results: dict[str, Any]) -> str:
+    """The Markdown page; our figures come from the JSON, the peers' from the table above."""
+    lines = [
+        "# The best recipes for two cores",
+        "",
+        "Written by `make results-best` (benchmarks/best_results.py) from best.json; none of our figures is typed. One run each, chosen on",
+        "validation; intervals: 95 %, over originals or patients. Peers' figures are as published, on the same official test sets.",
+        "",
+    ]
+    for name, found in results.items():
+        lines += section(BEST[name], found)
+    return "\n".join(lines) + "\n"
+
+
+def section(best: Best, found: dict[str, Any]) -> list[str]:
+    """One data set's part."""
+    validation, test, file = found["run"]["validation"], found["run"]["test"], found["file"]
+    lines = [f"## {best.title}", "", "```", *found["commands"], "```", ""]
+    lines += [f"- **{leak['split']} LEAKS**: {leak['reason']}" for leak in found["leaks"]] + [f"- {note}" for note in found["notes"]] + [""]
+    lines += ["| | validation | test |", "|---|---|---|"]
+    for key, title in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("auc", "AUC"),
+        ("average_precision", "average precision"),
+    ):
+        lines.append(f"| {title} | {estimate(validation[key])} | {estimate(test[key])} |")
+    for key, title in (("loss", "loss"), ("brier", "Brier score"), ("ece", "calibration error (ECE)")):
+        lines.append(f"| {title} | {validation[key]:.4f} | {test[key]:.4f} |")
+    lines += ["", f"Target on test: {best.target}.", "", "| label, test | images | sensitivity | specificity | precision |", "|---|---|---|---|---|"]
+    for label, figures in test["per_label"].items():
+        rates = (estimate(figures[rate]) for rate in ("recall", "specificity", "precision"))
+        lines.append(f"| {label} | {figures['images']} | {' | '.join(rates)} |")
+    lines.append("")
+    point = found["operating_point"]
+    if point is not None:
+        chosen = file["per_label"][point["positive"]]
+        there = f"sensitivity {estimate(point['sensitivity'])}, specificity {estimate(point['specificity'])}"
+        here = f"sensitivity {estimate(chosen['recall'])}, specificity {estimate(chosen['specificity'])}"
+        lines += [
+            f"Threshold {point['threshold']:.4f} for {point['positive']}, chosen on validation for a sensitivity of {point['min_sensitivity']:g} "
+            f"(there: {there}). The exported file on test: accuracy {estimate(file['accuracy'])}, {here}.",
+            "",
+        ]
+    if found["temperature"] is not None:
+        lines += [f"Temperature fitted on validation: {json.dumps(found['temperature'])}. The exported file on test: ECE {file['ece']:.4f}.", ""]
+    lines += ["| peer, official test set | as published |", "|---|---|", *(f"| {who} | {what} |" for who, what in best.peers), ""]
+    time, machine = found["run"]["learning_time"], found["environment"]
+    seconds = sum(time[part] for part in ("data_s", "compile_s", "fit_s"))
+    lines += [f"Learning time {seconds:.0f} s on {machine['cores']} cores of {machine['cpu']}.", ""]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=BEST, default=list(BEST))
+    parts = parser.parse_args().only
+    os.environ.setdefault("CELLCLF_CACHE", str(ROOT / ".cache"))
+    target = RESULTS / "best.json"
+    results: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
+    for part in parts:
+        results[part] = measured(part, BEST[part])
+        target.write_text(json.dumps(results, indent=1) + "\n")
+        (RESULTS / "best.md").write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()
