@@ -114,7 +114,9 @@ def _curves(models: Sequence[ModelFigures]) -> Any:
 def _confusion(axes: Any, model: ModelFigures) -> None:
     counts = np.array(model.test.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, shading="nearest", edgecolors="face", linewidth=0.3)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
     for (row, column), share in np.ndenumerate(shares):
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color="#ffffff" if share > _DARK_CELL else "#101418", fontsize=10)
     short = [label if len(label) <= _INITIALS else f"{label[: _INITIALS - 1]}." for label in model.labels]

@@ -11,7 +11,8 @@ LABELS = ("A", "B", "C")
 
 def answers(seeds: int, *, skill: float = 1.0) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
     logits = np.random.default_rng(0).normal(size=(seeds, 60, 3)) + skill * np.eye(3)[TRUTH]
-    return np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    probabilities: np.ndarray[tuple[int, int, int], np.dtype[np.float64]] = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return probabilities
 
 
 def test_one_seed_gives_the_figures_that_its_run_recorded() -> None:

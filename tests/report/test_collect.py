@@ -75,7 +75,8 @@ def test_every_figure_is_that_of_the_recorded_runs(folder: StudyFolder, collecte
     assert model.learning_time.mean == pytest.approx(sum(each.learning_time.total_s for each in metrics) / 3)
     assert (model.learning_time.least, model.learning_time.greatest) == (65, 67)
     assert model.test.accuracy.spread.greatest == max(each.test.accuracy.value for each in metrics)
-    assert [curve.validation_loss for curve in model.curves] == [(1.0, 0.5, pytest.approx(1 / 3))] * 3
+    assert [curve.seed for curve in model.curves] == [0, 1, 2]
+    assert all(curve.validation_loss == pytest.approx((1, 1 / 2, 1 / 3)) for curve in model.curves)
 
 
 def test_comparable_models_are_ranked_and_each_is_tested_against_the_first(collected: Collected) -> None:

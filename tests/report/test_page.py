@@ -1,0 +1,292 @@
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cellclf.errors import StudyError
+from cellclf.report.collect import Collected, collect_study
+from cellclf.report.drawing import INK, draw, new_figure
+from cellclf.report.figures import Report
+from cellclf.report.mistakes import thumbnails
+from cellclf.report.page import write_report
+from cellclf.studies.measurements import Measurement
+from cellclf.studies.study import Published, Question, Study, Variation
+from tests.report.making import Data, make_study
+
+VOID = {"meta", "img", "br", "link", "input"}
+NASTY = "<b>One|`two`_*"
+STUDY = Study(
+    name="small",
+    title="A study & its <page>",
+    data="sample",
+    factors=("hidden",),
+    common={"epochs": 3, "weights": "none"},
+    variations=(
+        Variation(
+            name="one",
+            title=NASTY,
+            backbone="mobilenet025",
+            choices={"hidden": (8,)},
+            published=Published(train_loss=0.3532, train_accuracy=0.8056, test_loss=0.0428, test_accuracy=0.992, learning_time="0:20:39.37"),
+        ),
+        Variation(name="two", title="Two", backbone="mobilenet025", choices={"hidden": (8, 8)}),
+    ),
+    questions=(Question(text="Does depth matter?", factor="hidden", variations=("one", "two")),),
+)
+MEASUREMENT = Measurement(
+    backbone="mobilenet025", image_size_px=224, labels=2, precision="int8", provider="CPUExecutionProvider", batch=1, threads=2, calls=100,
+    latency_ms={"50": 3.21, "90": 4, "95": 4.56, "99": 7}, images_per_second=311.5, file_size_mb=0.34, model="m.onnx", hardware="test CPU",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Collected:
+    folder = tmp_path_factory.mktemp("runs") / "study-small"
+    made = make_study(folder, STUDY, skills={"one": 1.0, "two": 0.3}, seeds=(0, 1), data=Data(pictures=True, groups=16))
+    return collect_study(made)
+
+
+@pytest.fixture(scope="module")
+def written(collected: Collected, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report, with pictures and measurements."""
+    folder = tmp_path_factory.mktemp("report")
+    shown = thumbnails([mistake for section in collected.report.sections for mistake in section.mistakes], collected.images)
+    assert shown
+    assert write_report(collected.report, folder, measurements=[MEASUREMENT], thumbnails=shown) == folder / "index.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> str:
+    return (written / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def markdown(written: Path) -> str:
+    return (written / "report.md").read_text(encoding="utf-8")
+
+
+def cells_of(row: str) -> list[str]:
+    """The cells of a Markdown table's row."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)][1:-1]
+
+
+def lean(report: Report) -> Report:
+    """One section of one model: drawn quickly."""
+    section = report.sections[0]
+    ranked = section.sets[0].model_copy(update={"models": (1,), "ranks": (), "against_first": ()})
+    one = section.model_copy(update={"models": section.models[:1], "sets": (ranked,), "answers": ()})
+    return report.model_copy(update={"sections": (one,), "side_by_side": ()})
+
+
+class Reader(HTMLParser):
+    """Checks that tags are closed in order; gathers headings, text, addresses and identifiers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.addresses: list[str] = []
+        self.identifiers: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value:
+                self.addresses.append(value)
+            if name == "id" and value:
+                self.identifiers.append(value)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+            self.headings.append(data.strip())
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_the_page_is_whole_html_that_needs_nothing_from_elsewhere(page: str, read: Reader) -> None:
+    assert page.startswith("<!doctype html>")
+    assert all(address.startswith(("#", "data:image/jpeg")) for address in read.addresses)
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!#)", page)
+    assert "<script" not in page
+    assert 'name="viewport" content="width=device-width' in page
+
+
+def test_no_two_elements_of_the_page_share_an_identifier_that_something_refers_to(read: Reader) -> None:
+    wanted = {address[1:] for address in read.addresses if address.startswith("#")}
+    definitions = [identifier for identifier in read.identifiers if identifier in wanted]
+    assert set(definitions) == wanted
+    assert len(set(definitions)) == len(definitions)
+
+
+def test_the_page_has_a_section_for_each_thing_that_is_asked_of_it(read: Reader) -> None:
+    assert read.headings[0] == STUDY.title
+    for heading in ("In short", "Random beside official", "Questions", "Published beside ours", "Deployment cost", "How this was made"):
+        assert heading in read.headings
+    text = " ".join(read.words)
+    for plot in (
+        "Learning time and accuracy",
+        "Loss and accuracy by epoch",
+        "Confusion on the test set",
+        "Reliability on the test set",
+        "ROC on the test set",
+    ):
+        assert plot in text
+
+
+def test_the_scale_stands_on_the_page_and_in_markdown(page: str, markdown: str) -> None:
+    assert "Reduced scale: at most 3 epochs." in page
+    assert "**Reduced scale: at most 3 epochs.**" in markdown
+
+
+def test_the_studies_table_has_their_columns_with_intervals(markdown: str, collected: Collected) -> None:
+    lines = markdown.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.startswith("| Model | Hidden layers"))
+    assert lines[header].startswith("| Model | Hidden layers | Dense units | Learning rate | Accuracy, % | Learning time |")
+    mean = collected.report.sections[0].models[1].test.accuracy.mean
+    assert mean.low is not None and mean.high is not None
+    cells = cells_of(lines[header + 3])
+    assert cells[1:4] == ["2", "8-8", "0.002"]
+    assert cells[4].startswith(f"{100 * mean.value:.1f} \\[{100 * mean.low:.1f}, {100 * mean.high:.1f}\\] ± ")
+
+
+def test_every_figure_of_a_leaking_split_is_marked(markdown: str, page: str) -> None:
+    leaking = markdown.partition("## Made-up, random split (LEAKS)")[2]
+    rows = [line for line in leaking.splitlines() if line.startswith("| 1 ")]
+    studies, details = cells_of(rows[0]), cells_of(rows[1])
+    assert "**LEAKS**" in studies[4] and "**LEAKS**" in studies[6]
+    assert all("**LEAKS**" in cell for cell in details[1:5])
+    official = markdown.partition("## Made-up, official split")[2].partition("## Made-up, random split")[0]
+    assert "LEAKS" not in official
+    assert page.count('<b class="leak">LEAKS</b>') >= 12
+
+
+def test_published_figures_stand_beside_ours(markdown: str, collected: Collected) -> None:
+    published, ours = [
+        cells_of(line) for line in markdown.partition("## Published beside ours")[2].splitlines() if line.startswith("| ") and "One" in line
+    ][:2]
+    assert published[2:9] == ["0.353", "80.6", "–", "–", "0.043", "99.2", "0:20:39.37"]
+    model = next(section for section in collected.report.sections if section.protocol == "random").models[0]
+    assert ours[7].startswith(f"{100 * model.test.accuracy.mean.value:.1f} ")
+    assert "**LEAKS**" in ours[7]
+
+
+def test_text_of_others_is_shown_as_it_is_and_never_becomes_markup(page: str, markdown: str, read: Reader) -> None:
+    assert any(NASTY in words for words in read.words)
+    assert "A study &amp; its &lt;page&gt;" in page
+    assert r"\<b\>One\|\`two\`\_\*" in markdown
+    assert len({len(cells_of(line)) for line in markdown.partition("| Model | Hidden layers")[2].splitlines()[1:4]}) == 1
+
+
+def test_pictures_of_the_data_are_in_the_page_alone(written: Path, page: str, markdown: str) -> None:
+    assert "data:image/jpeg;base64," in page
+    assert "data:image" not in markdown
+    assert "data:image" not in (written / "report.json").read_text()
+    assert not list(written.rglob("*.jp*g"))
+
+
+def test_every_plot_of_the_markdown_is_a_file_and_none_is_left_over(written: Path, markdown: str) -> None:
+    named = re.findall(r"\]\((plots/[^)]+)\)", markdown)
+    assert sorted(named) == sorted(f"plots/{path.name}" for path in (written / "plots").iterdir())
+    assert len(named) == 13
+    for name in named:
+        with Image.open(written / name) as image:
+            assert image.format == "PNG"
+            assert image.width <= 640, "readable at a phone's width"
+
+
+def test_the_folder_is_small(written: Path) -> None:
+    assert (written / "index.html").stat().st_size < 1_500_000
+    assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file() and path.suffix != ".html") < 700_000
+
+
+def test_what_a_network_costs_stands_beside_its_accuracy(markdown: str) -> None:
+    cost = markdown.partition("## Deployment cost")[2].partition("\n## ")[0]
+    row = next(line for line in cost.splitlines() if line.startswith("| Two (official)"))
+    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU |" in row
+
+
+def test_without_measurements_nothing_is_said_of_cost(collected: Collected, tmp_path: Path) -> None:
+    write_report(lean(collected.report), tmp_path, html=False)
+    assert "Deployment cost" not in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_report_json_is_the_report_and_the_page_is_made_of_it_alone(collected: Collected, written: Path, tmp_path: Path) -> None:
+    stored = Report.read(written / "report.json")
+    assert stored == collected.report
+    write_report(stored, tmp_path, measurements=[MEASUREMENT])
+    assert (tmp_path / "report.md").read_text() == (written / "report.md").read_text()
+
+
+def test_an_earlier_reports_plots_are_replaced_and_other_files_left_alone(collected: Collected, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "stale.png").touch()
+    (tmp_path / "other.txt").touch()
+    write_report(lean(collected.report), tmp_path, html=False)
+    assert (tmp_path / "plots" / "stale.png").exists(), "no report of ours was here"
+    write_report(lean(collected.report), tmp_path, html=False)
+    assert not (tmp_path / "plots" / "stale.png").exists()
+    assert (tmp_path / "other.txt").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_error(collected: Collected, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(StudyError, match="out is a file; name a folder"):
+        write_report(collected.report, tmp_path / "out")
+
+
+def test_a_drawing_follows_the_pages_colour_and_rounds_coordinates_but_no_text() -> None:
+    def build() -> Any:
+        figure = new_figure(2)
+        axes = figure.subplots()
+        axes.plot([0, 1 / 3], [0, 2 / 7])
+        axes.text(0.1, 0.1, "p < 0.001")
+        return figure
+
+    drawing = draw("name", build, title='a "title" <here>')
+    assert "p &lt; 0.001" in drawing.svg
+    assert "currentColor" in drawing.svg
+    assert INK not in drawing.svg
+    assert drawing.svg.startswith('<svg role="img" aria-label="a &quot;title&quot; &lt;here>"')
+    assert not re.findall(r' d="[^"]*\d\.\d{3}', drawing.svg)
+    assert drawing == draw("name", build, title='a "title" <here>'), "the same each time"
+    with Image.open(io.BytesIO(drawing.png)) as image:
+        assert image.mode == "P"
+
+
+def test_a_model_that_diverged_and_many_models_are_drawn(collected: Collected, tmp_path: Path) -> None:
+    section = lean(collected.report).sections[0]
+    curve = section.models[0].curves[0]
+    broken = curve.model_copy(update={"train_loss": (1.0, float("nan"), float("nan")), "validation_loss": (float("nan"),) * 3})
+    models = tuple(
+        section.models[0].model_copy(update={"number": number, "title": f"Model {number}", "curves": (broken,)}) for number in range(1, 11)
+    )
+    ranked = section.sets[0].model_copy(update={"models": tuple(range(1, 11)), "ranks": (), "against_first": ()})
+    many = section.model_copy(update={"models": models, "sets": (ranked,), "answers": ()})
+    write_report(collected.report.model_copy(update={"sections": (many,), "side_by_side": ()}), tmp_path)
+    assert {path.name for path in (tmp_path / "plots").glob("*-curves-*.png")} == {"official-curves-1.png", "official-curves-2.png"}
+    assert "Model 10" in (tmp_path / "index.html").read_text()
