@@ -84,6 +84,7 @@ def write(
     """Collect, write and tell; exits with 3 where a run could not be used. named: whether each run was asked for by name."""
     from cellclf.report.mistakes import thumbnails
     from cellclf.report.page import require_libraries, write_report
+    from cellclf.report.tables import alike
     from cellclf.studies.measurements import read_measurements
 
     if markdown_only and pictures:
@@ -104,8 +105,9 @@ def write(
     for text in _not_ranked(found):
         note(text)
     missing = found.failed if named else collected.damaged
-    for run in found.failed:
-        err.print(f"{run.run} is left out ({run.state}){f': {run.reason}' if run.reason else ''}", style="red" if run in missing else "dim")
+    for (state, reason), names in alike(found.failed).items():
+        style = "red" if any(run.run in names for run in missing) else "dim"
+        err.print(f"left out ({state}): {', '.join(names)}{f': {reason}' if reason else ''}", style=style)
     if missing:
         raise typer.Exit(3)
 

@@ -32,7 +32,7 @@ class Collected:
     @property
     def damaged(self) -> tuple[Failed, ...]:
         """Finished runs that could not be used."""
-        return tuple(run for run in self.report.failed if run.state == "left out")
+        return tuple(run for run in self.report.failed if run.state == "damaged")
 
 
 def collect_study(study: StudyFolder, *, force: bool = False) -> Collected:

@@ -71,7 +71,7 @@ def load_all(runs: Iterable[Run]) -> tuple[dict[Path, LoadedRun], tuple[Failed, 
         try:
             loaded[run.folder] = load(run)
         except CellclfError as error:
-            left_out.append(Failed(run=run.name, state="left out" if run.finished else "unfinished", reason=_local(str(error), run)))
+            left_out.append(Failed(run=run.name, state="damaged" if run.finished else "unfinished", reason=_local(str(error), run)))
     return loaded, tuple(left_out)
 
 

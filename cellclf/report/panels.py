@@ -133,8 +133,8 @@ def _reliability(axes: Any, model: ModelFigures) -> None:
     bins = model.reliability
     most = max(each.images for each in bins)
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=1, linestyle=":")
-    axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=COLOURS["test"], linewidth=1.2)
-    sizes = [12 + 70 * each.images / most for each in bins]
+    axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=COLOURS["test"], linewidth=1, alpha=0.4)
+    sizes = [4 + 110 * each.images / most for each in bins]
     axes.scatter([each.confidence for each in bins], [each.accuracy for each in bins], s=sizes, color=COLOURS["test"], zorder=3, clip_on=False)
     axes.text(0.03, 0.97, f"ECE {model.test.ece.mean:.3f}", transform=axes.transAxes, va="top", fontsize=10)
     _unit_square(axes, "confidence", "share right")

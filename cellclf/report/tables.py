@@ -11,6 +11,7 @@ from cellclf.studies.measurements import Measurement
 __all__ = [
     "Cell",
     "Table",
+    "alike",
     "cost_table",
     "details_table",
     "differences_table",
@@ -194,8 +195,17 @@ def cost_table(sections: Sequence[Section], measurements: Sequence[Measurement])
 
 
 def failed_table(failed: Sequence[Failed]) -> Table:
-    """Runs without a result, and why."""
-    return Table(("Run", "State", "Reason"), tuple((Cell(run.run, code=True), Cell(run.state), Cell(run.reason or _NONE)) for run in failed))
+    """Runs without a result, and why; those of one state and reason in one row."""
+    rows = [(Cell(", ".join(runs), code=True), Cell(state), Cell(reason or _NONE)) for (state, reason), runs in alike(failed).items()]
+    return Table(("Runs", "State", "Reason"), tuple(rows))
+
+
+def alike(failed: Sequence[Failed]) -> dict[tuple[str, str], list[str]]:
+    """Names of runs by state and reason."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for run in failed:
+        names.setdefault((run.state, run.reason), []).append(run.run)
+    return names
 
 
 def runs_table(report: Report) -> Table:

@@ -86,16 +86,16 @@ def test_a_broken_run_is_named_in_one_line_and_the_rest_is_reported(cli: Cli, ru
     (runs / "b" / "metrics.json").write_text("{")
     done = cli("report", "--markdown-only")
     assert done.code == 3, done
-    assert [line for line in done.err.splitlines() if line.startswith("b is left out (left out): metrics.json cannot be read")]
+    assert [line for line in done.err.splitlines() if line.startswith("left out (damaged): b: metrics.json cannot be read")]
     assert "Traceback" not in done.err
-    assert "| `b` | left out | metrics.json cannot be read" in (runs / "report" / "report.md").read_text()
+    assert "| `b` | damaged | metrics.json cannot be read" in (runs / "report" / "report.md").read_text()
 
 
 def test_an_unfinished_run_that_was_named_is_reported_as_missing(cli: Cli, runs: Path) -> None:
     (runs / "b" / "metrics.json").unlink()
     done = cli("report", "a", "b", "--markdown-only")
     assert done.code == 3
-    assert "b is left out (unfinished)" in done.err
+    assert "left out (unfinished): b: " in done.err
 
 
 def test_the_cost_comes_from_the_benchmarks_file(cli: Cli, runs: Path) -> None:

@@ -14,6 +14,7 @@ from cellclf.cli.app import VERBS
 from cellclf.data.datasets import DATASETS
 from cellclf.data.splits import PROTOCOLS
 from cellclf.runtime.providers import DEVICES
+from cellclf.studies.table import STUDIES
 from cellclf.training.augmentation import AUGMENTATIONS
 from tests.conftest import Completed
 
@@ -59,7 +60,7 @@ def test_no_verb_that_works_without_training_loads_a_framework(verb: str, model_
     assert not modules_after(verb, *arguments[verb], folder=tmp_path) & FRAMEWORKS
 
 
-@pytest.mark.parametrize("verb", ["train", "export", "demo"])
+@pytest.mark.parametrize("verb", ["train", "export", "demo", "study", "report", "choose"])
 def test_help_of_the_training_verbs_loads_no_framework(verb: str, tmp_path: Path) -> None:
     assert not modules_after(verb, "--help", folder=tmp_path) & FRAMEWORKS
 
@@ -97,6 +98,13 @@ TABLES_IN_HELP = {
     "show": [],
     "predict": [*DEVICES],
     "evaluate": [*DEVICES, *PROTOCOLS],
+    "study list": [],
+    "study show": [*STUDIES],
+    "study run": [*STUDIES, *PROTOCOLS],
+    "study status": [*STUDIES],
+    "study report": [*STUDIES],
+    "report": [],
+    "choose": [],
 }
 
 

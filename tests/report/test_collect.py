@@ -182,7 +182,7 @@ def test_runs_without_a_result_are_listed_with_their_reasons(tmp_path: Path) -> 
     assert [(run.run, run.state) for run in found.report.failed] == [
         ("official-one-s1", "failed"),
         ("official-two-s1", "interrupted"),
-        ("official-three-s1", "left out"),
+        ("official-three-s1", "damaged"),
     ]
     assert found.report.failed[0].reason == "killed by signal 9 (out of memory?)"
     assert [run.run for run in found.damaged] == ["official-three-s1"]

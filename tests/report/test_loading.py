@@ -81,6 +81,6 @@ def test_a_broken_run_does_not_stop_the_others_and_its_reason_holds_no_path_of_t
     damage(half.folder, "unfinished")
     loaded, left_out = load_all([good, bad, half])
     assert list(loaded) == [good.folder]
-    assert [(run.run, run.state) for run in left_out] == [("bad", "left out"), ("half", "unfinished")]
+    assert [(run.run, run.state) for run in left_out] == [("bad", "damaged"), ("half", "unfinished")]
     assert left_out[0].reason.startswith("metrics.json cannot be read")
     assert str(tmp_path) not in "".join(run.reason for run in left_out)
