@@ -1,5 +1,6 @@
 """`cellclf report`, and what `cellclf study report` shares with it."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,7 +60,7 @@ def report(
     factors = [part.strip() for part in factor.split(",") if part.strip()]
     shown = ["cellclf report", *(run.name for run in (chosen if named else ())), *(("--factor", factor) if factor != "backbone" else ())]
     write(
-        lambda: collect_runs(chosen, factors=factors, force=force, command=" ".join([*shown, *(("--force",) if force else ())])),
+        lambda: collect_runs(chosen, factors=factors, force=force, command=shlex.join([*shown, *(("--force",) if force else ())])),
         output=output,
         default=Path(runs) / REPORT_FOLDER,
         markdown_only=markdown_only,

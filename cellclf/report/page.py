@@ -14,6 +14,7 @@ from cellclf.report.figures import Report, Section
 from cellclf.report.panels import confusion_plots, curve_plots, reliability_plots, roc_plots
 from cellclf.report.plots import answers_plot, scatter_plot, side_by_side_plot
 from cellclf.report.summary import in_short, methods
+from cellclf.report.words import leaking
 from cellclf.storage import new_file
 from cellclf.studies.measurements import Measurement
 
@@ -87,6 +88,7 @@ def _environment() -> Any:
     environment.filters["as_is"] = Markup  # our own plots and style sheet
     environment.filters["md"] = _markdown
     environment.filters["md_cell"] = _markdown_cell
+    environment.filters["leaking"] = leaking
     environment.globals["style"] = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     return environment
 

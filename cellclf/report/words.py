@@ -6,7 +6,22 @@ from cellclf.card import Estimate
 from cellclf.evaluation.paired import Spread
 from cellclf.report.figures import Comparison, Figure, SplitFigures
 
-__all__ = ["area", "clock", "dense_units", "difference", "estimate", "figure", "joined", "p_value", "percent", "plus_minus", "points", "rate", "unit"]
+__all__ = [
+    "area",
+    "clock",
+    "dense_units",
+    "difference",
+    "estimate",
+    "figure",
+    "joined",
+    "leaking",
+    "p_value",
+    "percent",
+    "plus_minus",
+    "points",
+    "rate",
+    "unit",
+]
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -84,6 +99,12 @@ def rate(value: float) -> str:
 def unit(split: SplitFigures) -> str:
     """What intervals were drawn over."""
     return f"{split.groups} groups" if split.interval_unit == "group" else f"{split.groups} files (groups are unknown: too narrow)"
+
+
+def leaking(leaks: Sequence[str]) -> str:
+    """Which splits leak, as 'validation and test LEAK'; '' for none. leaks: as `str(Leak)` gives them."""
+    splits = list(dict.fromkeys(leak.partition(" ")[0] for leak in leaks))
+    return f"{joined(splits)} LEAK{'S' if len(splits) == 1 else ''}" if splits else ""
 
 
 def joined(texts: Sequence[str]) -> str:

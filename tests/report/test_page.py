@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cellclf.errors import StudyError
+from cellclf.errors import MissingExtraError, StudyError
 from cellclf.report.collect import Collected, collect_study
 from cellclf.report.drawing import INK, draw, new_figure
 from cellclf.report.figures import Report
 from cellclf.report.mistakes import thumbnails
-from cellclf.report.page import write_report
+from cellclf.report.page import require_libraries, write_report
 from cellclf.studies.measurements import Measurement
 from cellclf.studies.study import Published, Question, Study, Variation
 from tests.report.making import Data, make_study
@@ -174,7 +174,7 @@ def test_the_studies_table_has_their_columns_with_intervals(markdown: str, colle
 
 
 def test_every_figure_of_a_leaking_split_is_marked(markdown: str, page: str) -> None:
-    leaking = markdown.partition("## Made-up, random split (LEAKS)")[2]
+    leaking = markdown.partition("## Made-up, random split (validation and test LEAK)")[2]
     rows = [line for line in leaking.splitlines() if line.startswith("| 1 ")]
     studies, details = cells_of(rows[0]), cells_of(rows[1])
     assert "**LEAKS**" in studies[4] and "**LEAKS**" in studies[6]
@@ -257,6 +257,13 @@ def test_a_file_in_the_place_of_the_folder_is_one_error(collected: Collected, tm
     (tmp_path / "out").touch()
     with pytest.raises(StudyError, match="out is a file; name a folder"):
         write_report(collected.report, tmp_path / "out")
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_libraries()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jinja2" else object())
+    with pytest.raises(MissingExtraError, match=r"writing a report needs .* pip install 'cellclf\[train\]'"):
+        require_libraries()
 
 
 def test_a_drawing_follows_the_pages_colour_and_rounds_coordinates_but_no_text() -> None:

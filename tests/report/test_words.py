@@ -3,7 +3,7 @@ import pytest
 from cellclf.card import Estimate
 from cellclf.evaluation.paired import PairedTest, Spread
 from cellclf.report.figures import Comparison, Figure
-from cellclf.report.words import clock, dense_units, difference, figure, joined, p_value, percent, points
+from cellclf.report.words import clock, dense_units, difference, figure, joined, leaking, p_value, percent, points
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00.0"), (24.25, "0:00:24.2"), (59.97, "0:01:00"), (61, "0:01:01"), (5025.4, "1:23:45")])
@@ -41,3 +41,9 @@ def test_a_comparison_tells_points_interval_and_both_p_values() -> None:
 def test_lists_read_as_one_says_them() -> None:
     assert [joined(list(text)) for text in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
     assert [dense_units(hidden) for hidden in ((), (16,), (8, 8))] == ["none", "16", "8-8"]
+
+
+def test_which_splits_leak_is_told_once() -> None:
+    assert leaking(["validation LEAKS: copies", "test LEAKS: copies"]) == "validation and test LEAK"
+    assert leaking(["validation LEAKS: copies"]) == "validation LEAKS"
+    assert leaking([]) == ""
