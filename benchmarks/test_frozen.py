@@ -18,7 +18,7 @@ from cellclf.training.train import train
 
 EPOCHS = 10
 REQUEST = DataRequest(data="blood-cells" if find(DATASETS["blood-cells"]) else "sample", protocol="random", limit_per_label=250)
-"""1,000 real images where they are here, else those of the drawn sample; 64 % to train, 16 % to validate, 20 % to test on."""
+"""2,000 real images where they are here, else those of the drawn sample; 64 % to train, 16 % to validate, 20 % to test on."""
 
 
 @pytest.mark.timeout(3600)  # a busy machine needs more than a test may take
