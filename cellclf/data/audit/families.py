@@ -1,8 +1,7 @@
-"""Which files show the same thing: augmented copies of one original, or photographs of one field. Labels and names are never looked at."""
+"""Which files are copies of one original, and which originals show one field. Labels and names are never looked at."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,43 +9,33 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.data.audit.agreement import compare
 from cellclf.data.audit.candidates import nearest
-from cellclf.data.audit.clusters import Graph, components, lone_bridges
-from cellclf.data.audit.registration import register
-from cellclf.data.audit.thumbnails import Seen, look_at
+from cellclf.data.audit.clusters import components
+from cellclf.data.audit.originals import Evidence, looks_mixed, photographs
+from cellclf.data.audit.pairs import Pair, Pairs
+from cellclf.data.audit.thumbnails import look_at
 from cellclf.data.cache import OnProgress
-from cellclf.environment import usable_cores
 
 __all__ = ["FAMILIES_VERSION", "Copy", "Families", "find_families"]
 
-FAMILIES_VERSION = 1
+FAMILIES_VERSION = 2
 """Part of every key under which families are kept; raise it when the same files would give others."""
 
-Indices = npt.NDArray[np.intp]
-
-LEAST_AGREEING = 6
-LEAST_CORRELATION = 0.9
-LEAST_SHARED = 0.2
-"""What makes two images show the same: keypoints that agree on one map, correlation of the fine structure under it, shared part of the canvas.
-
-Of the pairs of likely blood cells that agree in 8 or more keypoints 99.8 % correlate by .85 or more; of 15,000 of chest X-rays of different patients,
-which are all alike, none did, whatever agreed (benchmarks/audit_accuracy.py).
-"""
-
-_SURE_AGREEING = 8
 _FEW = 150
 _MOST_NEAR = 20
 _FIRST_NEAR = 4
 _LONE_NEAR = 80
 _LONE_SHARE = 0.05
-_BLOCK = 512
-_WITNESSES = 3
+_SMALL = 48
+_PARTNERS = 16
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Two images that show the same, by content hash; the map takes the first's thumbnail pixels to the second's (2 × 3, affine)."""
+    """Two images that show the same field, by content hash; map: affine, 2 × 3, takes the first's thumbnail pixels to the second's.
+
+    agreeing: keypoints that agree on the map. correlation: of fine structure under it. shared: the part of the canvas that both show.
+    """
 
     first: str
     second: str
@@ -58,9 +47,14 @@ class Copy:
 
 @dataclass(frozen=True)
 class Families:
-    """family_of: by content hash, the name of what it shows; copies: the pairs that tell so; unreadable: contents that could not be decoded."""
+    """What was found, by content hash.
+
+    family_of: the copies of one original have one family. group_of: families whose originals are photographs of one field, or of fields that
+    overlap, have one group: what must stay on one side of a split. copies: the pairs that tell so. unreadable: what could not be decoded.
+    """
 
     family_of: dict[str, str]
+    group_of: dict[str, str]
     copies: tuple[Copy, ...]
     unreadable: tuple[str, ...]
 
@@ -68,8 +62,8 @@ class Families:
     def members(self) -> dict[str, tuple[str, ...]]:
         """Contents by family, sorted."""
         gathered: defaultdict[str, list[str]] = defaultdict(list)
-        for content in sorted(self.family_of):
-            gathered[self.family_of[content]].append(content)
+        for content, family in sorted(self.family_of.items()):
+            gathered[family].append(content)
         return {family: tuple(contents) for family, contents in sorted(gathered.items())}
 
 
@@ -77,99 +71,89 @@ def find_families(file_of: Mapping[str, Path], *, on_progress: OnProgress | None
     """Group files that show the same thing, whether turned by any angle, mirrored, shifted, sheared a little, brighter or darker.
 
     file_of: a file by its content hash. The result depends on the contents alone: not on order, names, labels or the number of threads.
-    A family is named by the smallest content hash in it; a file like no other, or that cannot be read, is a family of its own.
+    A family or group is named by the smallest content hash in it; a file like no other, or that cannot be read, is a family of its own.
     """
     contents = sorted(file_of)
-    report = on_progress or (lambda _stage, _done, _total: None)
+    report = on_progress or _ignore
     seen = look_at([file_of[content] for content in contents], on_done=lambda done: report("families: looking", done, len(contents)))
-    pairs = _Pairs(seen)
-    if len(contents) > 1:
-        _search(pairs, len(contents), report)
-    owner = components(len(contents), pairs.edges)
-    family_of = {content: contents[owner[number]] for number, content in enumerate(contents)}
-    copies = tuple(pairs.copy(pair, contents) for pair in sorted(pairs.edges))
-    return Families(family_of, copies, tuple(content for content, readable in zip(contents, seen.readable, strict=True) if not readable))
+    pairs = Pairs(seen, report)
+    _search(pairs, report)
+    groups = components(len(contents), pairs.edges)
+    owner = _families(pairs, groups)
+    return Families(
+        family_of={content: contents[family] for content, family in zip(contents, owner, strict=True)},
+        group_of={content: contents[group] for content, group in zip(contents, groups, strict=True)},
+        copies=tuple(_copy(pairs, pair, contents) for pair in sorted(pairs.edges)),
+        unreadable=tuple(content for content, readable in zip(contents, seen.readable, strict=True) if not readable),
+    )
 
 
-def _search(pairs: "_Pairs", number: int, report: OnProgress) -> None:
+def _ignore(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+def _search(pairs: Pairs, report: OnProgress) -> None:
     """Test all pairs of few images; of many the likeliest of each, then those that would join what is apart, then more of what is alone.
 
     What nothing confirms is dropped.
     """
+    scenes, number = pairs.seen.scenes, len(pairs.seen.readable)
     if number <= _FEW:
         report("families: comparing", number, number)
-        pairs.test(combinations(range(number), 2), report)
-        pairs.drop_unconfirmed(number, report)
+        pairs.test(combinations(range(number), 2))
+        pairs.drop_unconfirmed()
         return
-    scenes = pairs.seen.scenes
     near = nearest(scenes.descriptors, scenes.found, count=_LONE_NEAR, on_rows=lambda done: report("families: comparing", done, number))
-    pairs.test(_listed(near, 0, _FIRST_NEAR), report)
+    pairs.test(_listed(near, 0, _FIRST_NEAR))
     apart = components(number, pairs.edges)
-    pairs.test(((a, b) for a, b in _listed(near, _FIRST_NEAR, _MOST_NEAR) if apart[a] != apart[b]), report)
+    pairs.test((a, b) for a, b in _listed(near, _FIRST_NEAR, _MOST_NEAR) if apart[a] != apart[b])
     owner = components(number, pairs.edges)
     sizes = np.bincount(owner, minlength=number)
     lone = [image for image in range(number) if sizes[owner[image]] == 1 and pairs.seen.readable[image]]
     if len(lone) <= _LONE_SHARE * number:
-        pairs.test(((min(image, other), max(image, other)) for image in lone for other in near[image, _MOST_NEAR:].tolist()), report)
-    pairs.drop_unconfirmed(number, report)
+        pairs.test((min(image, other), max(image, other)) for image in lone for other in near[image, _MOST_NEAR:].tolist())
+    pairs.drop_unconfirmed()
 
 
-def _listed(near: npt.NDArray[np.int32], start: int, stop: int) -> Iterable[tuple[int, int]]:
+def _listed(near: npt.NDArray[np.int32], start: int, stop: int) -> Iterable[Pair]:
     return ((min(image, other), max(image, other)) for image, others in enumerate(near[:, start:stop].tolist()) for other in others)
 
 
-class _Pairs:
-    """Pairs of images that were tested, and the edges: those that show the same."""
+def _families(pairs: Pairs, groups: Sequence[int]) -> list[int]:
+    """The smallest image of the photograph that each image is a copy of."""
+    members = defaultdict(list)
+    for image, group in enumerate(groups):
+        members[group].append(image)
+    evidence = _by_group(pairs.evidence(pairs.edges), groups)
+    mixed = [group for group, told in sorted(evidence.items()) if looks_mixed(list(told.values()))]
+    before = set(pairs.edges)
+    pairs.test(pair for group in mixed for pair in _partners(members[group]))
+    for group, told in _by_group(pairs.evidence(set(pairs.edges) - before), groups).items():
+        evidence[group].update(told)
+    owner = list(groups)
+    for group in mixed:
+        for image, photograph in photographs(members[group], evidence[group]).items():
+            owner[image] = photograph
+    return owner
 
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-        self.tested: set[tuple[int, int]] = set()
-        self.edges: dict[tuple[int, int], tuple[int, float, float, npt.NDArray[np.float32]]] = {}
 
-    def test(self, wanted: Iterable[tuple[int, int]], report: OnProgress) -> None:
-        """Register and compare each pair that was not tested yet."""
-        new = sorted(set(wanted) - self.tested)
-        self.tested.update(new)
-        table = np.array(new, dtype=np.intp).reshape(-1, 2)
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            done = 0
-            for edges in pool.map(self._tested, [table[start : start + _BLOCK] for start in range(0, len(table), _BLOCK)]):
-                self.edges.update(edges)
-                done = min(done + _BLOCK, len(table))
-                report("families: registering", done, len(table))
+def _by_group(evidence: Mapping[Pair, Evidence], groups: Sequence[int]) -> dict[int, dict[Pair, Evidence]]:
+    gathered: defaultdict[int, dict[Pair, Evidence]] = defaultdict(dict)
+    for pair, found in evidence.items():
+        gathered[groups[pair[0]]][pair] = found
+    return gathered
 
-    def _tested(self, table: Indices) -> dict[tuple[int, int], tuple[int, float, float, npt.NDArray[np.float32]]]:
-        found = register(self.seen.scenes, table[:, 0], table[:, 1])
-        kept = np.flatnonzero(found.agreeing >= LEAST_AGREEING)
-        table, agreeing, maps = table[kept], found.agreeing[kept], found.maps[kept]
-        pixels = compare(self.seen.structure, table[:, 0], table[:, 1], maps)
-        same = np.flatnonzero((pixels.correlation >= LEAST_CORRELATION) & (pixels.shared >= LEAST_SHARED))
-        return {
-            (int(table[row, 0]), int(table[row, 1])): (int(agreeing[row]), float(pixels.correlation[row]), float(pixels.shared[row]), maps[row])
-            for row in same
-        }
 
-    def drop_unconfirmed(self, number: int, report: OnProgress) -> None:
-        """Drop every edge that alone joins two parts and that no other pair between their members confirms."""
-        graph = Graph(number, self.edges)
-        bridges = lone_bridges(graph)
-        witnesses = {bridge: self._witnesses(graph, bridge) for bridge in bridges}
-        self.test((pair for pairs in witnesses.values() for pair in pairs), report)
-        for bridge, pairs in witnesses.items():
-            confirmed = any(pair in self.edges for pair in pairs) if pairs else self.edges[bridge][0] >= _SURE_AGREEING
-            if not confirmed:
-                del self.edges[bridge]
+def _partners(members: Sequence[int]) -> Iterable[Pair]:
+    """Each member with all others of a small group, and with about _PARTNERS others, spread evenly, of a large one."""
+    step = 1 if len(members) <= _SMALL else len(members) // _PARTNERS
+    for place, image in enumerate(members):
+        for ahead in range(1, len(members), step):
+            other = members[(place + ahead) % len(members)]
+            yield min(image, other), max(image, other)
 
-    def _witnesses(self, graph: Graph, bridge: tuple[int, int]) -> list[tuple[int, int]]:
-        """Pairs across the bridge: its ends, and the neighbours of each that agree with it best."""
-        sides = []
-        for end, other in (bridge, bridge[::-1]):
-            neighbours = sorted(graph.neighbours(end) - {other}, key=lambda near: (-self.edges[min(end, near), max(end, near)][0], near))
-            sides.append([end, *neighbours[:_WITNESSES]])
-        return [(min(a, b), max(a, b)) for a in sides[0] for b in sides[1] if {a, b} != set(bridge)]
 
-    def copy(self, pair: tuple[int, int], contents: list[str]) -> Copy:
-        """An edge in terms of contents."""
-        agreeing, correlation, shared, found = self.edges[pair]
-        upper, lower = ((float(row[0]), float(row[1]), float(row[2])) for row in found)
-        return Copy(contents[pair[0]], contents[pair[1]], agreeing, correlation, shared, (upper, lower))
+def _copy(pairs: Pairs, pair: Pair, contents: Sequence[str]) -> Copy:
+    edge = pairs.edges[pair]
+    upper, lower = ((float(row[0]), float(row[1]), float(row[2])) for row in edge.map)
+    return Copy(contents[pair[0]], contents[pair[1]], edge.agreeing, edge.correlation, edge.shared, (upper, lower))

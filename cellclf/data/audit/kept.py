@@ -13,24 +13,24 @@ __all__ = ["family_name", "recovered_families"]
 
 
 class _Kept(Document):
-    """The family's name by content hash."""
+    """The group's name by content hash."""
 
     version: int
-    family_of: dict[str, str]
+    group_of: dict[str, str]
 
 
 def family_name(content: str) -> str:
-    """The name, as a group, of the family whose smallest content hash this is."""
+    """The name of the family or group whose smallest content hash this is."""
     return f"family-{content[:16]}"
 
 
 def recovered_families(file_of: Mapping[str, Path], *, on_progress: OnProgress | None = None) -> dict[str, str]:
-    """The name of each content's family, found in the pixels by `find_families` or read from the cache."""
+    """The name of each content's group of families, found in the pixels by `find_families` or read from the cache."""
     contents = sorted(file_of)
     key = hashlib.sha256("\n".join((f"families {FAMILIES_VERSION}", *contents)).encode()).hexdigest()
     path = cache_folder() / "families" / f"{key[:40]}.json"
     if not path.exists():
         found = find_families(file_of, on_progress=on_progress)
-        named = {content: family_name(family) for content, family in found.family_of.items()}
-        _Kept(version=FAMILIES_VERSION, family_of=named).write(path)
-    return _Kept.read(path).family_of
+        named = {content: family_name(group) for content, group in found.group_of.items()}
+        _Kept(version=FAMILIES_VERSION, group_of=named).write(path)
+    return _Kept.read(path).group_of

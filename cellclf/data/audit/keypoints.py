@@ -52,7 +52,7 @@ class Features:
     x, y: float32 [n, k], pixels of the thumbnail. found: bool [n, k], False beyond an image's last keypoint.
     magnitudes: float32 [n, k, 2 × circles × frequencies], of the angular Fourier coefficients of grey and colour around the keypoint, which no turn
     and no mirroring changes. coefficients: complex64 [n, k, circles, frequencies], those of grey, whose phases tell the turn.
-    structure: int8 [n, h, w], grey between two blurs. valid: bool [n, h, w], where there is picture.
+    structure, detail: int8 [n, h, w], grey between two blurs, and what the finer of them takes away. valid: bool [n, h, w], where there is picture.
     """
 
     x: Floats
@@ -61,6 +61,7 @@ class Features:
     magnitudes: Floats
     coefficients: npt.NDArray[np.complex64]
     structure: npt.NDArray[np.int8]
+    detail: npt.NDArray[np.int8]
     valid: Bools
 
 
@@ -99,16 +100,20 @@ def describe(thumbnails: Pixels, *, keypoints: int = KEYPOINTS) -> Features:
     x, y, found = _strongest(_peaks(levels, inside), keypoints)
     grey_coefficients, colour_coefficients, norm = _spectra(levels, colour, x, y)
     magnitudes = [np.abs(part / norm).reshape(*x.shape, -1) for part in (grey_coefficients, colour_coefficients)]
-    band = np.clip(np.rint((levels[1] - levels[-1]) * _STRUCTURE_LEVELS), -_INT8, _INT8).astype(np.int8)
     return Features(
         x=x.astype(np.float32),
         y=y.astype(np.float32),
         found=found,
         magnitudes=np.concatenate(magnitudes, axis=-1),
         coefficients=(grey_coefficients / norm).astype(np.complex64),
-        structure=np.where(valid, band, np.int8(0)),
+        structure=_band(levels[1], levels[-1], valid),
+        detail=_band(grey, levels[1], valid),
         valid=inside,
     )
+
+
+def _band(finer: Floats, coarser: Floats, valid: Bools) -> npt.NDArray[np.int8]:
+    return np.where(valid, np.clip(np.rint((finer - coarser) * _STRUCTURE_LEVELS), -_INT8, _INT8), 0).astype(np.int8)
 
 
 def _blur(images: Floats, sigma_px: float) -> Floats:

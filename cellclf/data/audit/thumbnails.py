@@ -41,7 +41,9 @@ def look_at(files: Sequence[Path], *, on_done: Callable[[int], None] | None = No
     magnitudes = np.zeros((number, KEYPOINTS, 2 * len(RADII_PX) * FREQUENCIES), np.float32)
     coefficients = np.zeros((number, KEYPOINTS, len(RADII_PX), FREQUENCIES), np.complex64)
     values = np.zeros((number, LONGEST_PX, LONGEST_PX), np.int8)
+    detail = np.zeros((number, LONGEST_PX, LONGEST_PX), np.int8)
     valid = np.zeros((number, LONGEST_PX, LONGEST_PX), bool)
+    sizes = np.zeros((number, 2), np.int64)
     readable = [False] * number
 
     def fill(start: int) -> int:
@@ -56,7 +58,8 @@ def look_at(files: Sequence[Path], *, on_done: Callable[[int], None] | None = No
             features = describe(np.stack([pixels for _, pixels in images]))
             coordinates[:, rows] = features.x, features.y
             found[rows], magnitudes[rows], coefficients[rows] = features.found, features.magnitudes, features.coefficients
-            values[rows, :height, :width], valid[rows, :height, :width] = features.structure, features.valid
+            values[rows, :height, :width], detail[rows, :height, :width] = features.structure, features.detail
+            valid[rows, :height, :width], sizes[rows] = features.valid, (height, width)
             for row in rows:
                 readable[row] = True
         return len(chunk)
@@ -68,7 +71,14 @@ def look_at(files: Sequence[Path], *, on_done: Callable[[int], None] | None = No
             if on_done:
                 on_done(done)
     scenes = Scenes(coordinates[0], coordinates[1], unit_descriptors(magnitudes, found), coefficients, found)
-    return Seen(scenes, Structure(values, valid), readable)
+    height, width = sizes.max(axis=0, initial=2)
+    structure = Structure(
+        np.ascontiguousarray(values[:, :height, :width]),
+        np.ascontiguousarray(detail[:, :height, :width]),
+        np.ascontiguousarray(valid[:, :height, :width]),
+        sizes,
+    )
+    return Seen(scenes, structure, readable)
 
 
 def _thumbnail(file: Path) -> Pixels | None:

@@ -10,18 +10,18 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 WIDTH_PX, HEIGHT_PX = 160, 120
 
 
-def field(seed: int) -> Image.Image:
+def field(seed: int, *, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> Image.Image:
     """A drawn smear: pale discs with rims at random places, and one dark cell."""
     rng = np.random.default_rng(seed)
-    image = Image.new("RGB", (WIDTH_PX, HEIGHT_PX), tuple(rng.integers(205, 230, 3).tolist()))
+    image = Image.new("RGB", (width_px, height_px), tuple(rng.integers(205, 230, 3).tolist()))
     draw = ImageDraw.Draw(image)
     for _ in range(26):
-        x, y, radius = rng.uniform(0, WIDTH_PX), rng.uniform(0, HEIGHT_PX), rng.uniform(7, 11)
+        x, y, radius = rng.uniform(0, width_px), rng.uniform(0, height_px), rng.uniform(7, 11)
         shade = int(rng.integers(-18, 18))
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(200 + shade, 130 + shade, 125 + shade), outline=(150, 90, 95), width=2)
         inner, dx = radius * rng.uniform(0.3, 0.55), rng.uniform(-2, 2)
         draw.ellipse([x - inner + dx, y - inner, x + inner + dx, y + inner], fill=(222 + shade, 170 + shade, 165 + shade))
-    x, y = rng.uniform(50, WIDTH_PX - 50), rng.uniform(40, HEIGHT_PX - 40)
+    x, y = rng.uniform(50, width_px - 50), rng.uniform(40, height_px - 40)
     for _ in range(int(rng.integers(2, 5))):
         dx, dy, radius = rng.uniform(-9, 9), rng.uniform(-9, 9), rng.uniform(6, 11)
         draw.ellipse([x + dx - radius, y + dy - radius, x + dx + radius, y + dy + radius], fill=(90, 40, 140), outline=(60, 20, 110))
@@ -43,8 +43,13 @@ def augmented(
 
 
 def copies(seed: int, count: int) -> list[Image.Image]:
+    """So many copies of the field of that seed."""
+    return copies_of(field(seed), count, seed=1000 + seed)
+
+
+def copies_of(original: Image.Image, count: int, *, seed: int) -> list[Image.Image]:
     """So many copies of one original, the first of them itself, the others turned, mirrored, sheared, shifted and brighter at random."""
-    original, rng = field(seed), np.random.default_rng(1000 + seed)
+    rng = np.random.default_rng(seed)
     made = [original]
     for _ in range(count - 1):
         x, y, turn, shear, brightness = rng.uniform((-12, -12, 0, -0.1, 0.8), (12, 12, 360, 0.1, 1.2)).tolist()

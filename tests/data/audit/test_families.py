@@ -6,6 +6,7 @@ import pytest
 
 from cellclf.data.audit import families as families_module
 from cellclf.data.audit import kept
+from cellclf.data.audit import pairs as pairs_module
 from cellclf.data.audit.families import Families, find_families
 from cellclf.data.audit.kept import recovered_families
 from cellclf.storage import cache_folder, sha256_of_file
@@ -55,9 +56,9 @@ def test_each_copy_is_between_two_of_one_family_and_says_how_sure_it_is(found: F
     for copy in found.copies:
         assert copy.first < copy.second
         assert found.family_of[copy.first] == found.family_of[copy.second]
-        assert copy.agreeing >= families_module.LEAST_AGREEING
-        assert families_module.LEAST_CORRELATION <= copy.correlation <= 1
-        assert families_module.LEAST_SHARED <= copy.shared <= 1
+        assert copy.agreeing >= pairs_module.LEAST_AGREEING
+        assert pairs_module.LEAST_CORRELATION <= copy.correlation <= 1
+        assert pairs_module.LEAST_SHARED <= copy.shared <= 1
 
 
 def test_the_result_depends_on_the_contents_alone(
@@ -67,7 +68,7 @@ def test_the_result_depends_on_the_contents_alone(
     for number, (content, path) in enumerate(sorted(contents([path for paths in truth.values() for path in paths]).items(), reverse=True)):
         moved[content] = tmp_path / f"{number}.bin"
         os.link(path, moved[content])
-    monkeypatch.setattr("cellclf.data.audit.families.usable_cores", lambda: 1)
+    monkeypatch.setattr("cellclf.data.audit.pairs.usable_cores", lambda: 1)
     monkeypatch.setattr("cellclf.data.audit.thumbnails.usable_cores", lambda: 3)
     assert find_families(moved) == found
 
@@ -142,7 +143,7 @@ def test_the_family_is_found_among_images_of_other_sizes(tmp_path: Path) -> None
 def test_every_stage_is_reported_to_its_end(truth: dict[int, list[Path]]) -> None:
     stages: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     find_families(contents(truth[0]), on_progress=lambda stage, done, total: stages[stage].append((done, total)))
-    assert set(stages) == {"families: looking", "families: comparing", "families: registering"}
+    assert set(stages) == {"families: looking", "families: comparing", "families: registering", "families: telling photographs apart"}
     for told in stages.values():
         assert told[-1][0] == told[-1][1]
 
