@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint wheel bench results-spine results-studies results-best results-speed constraints clean
+.PHONY: help install demo test lint wheel bench results-spine results-studies results-best results-speed results-audit constraints clean
 
 help:
 	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
@@ -16,6 +16,7 @@ help:
 	@echo "make results-studies the five studies at a scale for two cores; writes docs/results/studies/"
 	@echo "make results-best    the best recipes for two cores against published figures; writes docs/results/best.*"
 	@echo "make results-speed   run the benchmarks and write docs/results/speed.*"
+	@echo "make results-audit   measure how well the audit finds families of copies (needs CELLCLF_DATA); writes docs/results/audit.*"
 	@echo "make constraints     solve constraints.txt anew"
 
 install: $(STAMP)
@@ -65,6 +66,9 @@ results-speed: install
 	mkdir -p docs/results
 	$(BIN)/python -m pytest benchmarks/ --benchmark-json=docs/results/speed.json
 	$(BIN)/python benchmarks/speed_page.py
+
+results-audit: install
+	$(BIN)/python -m benchmarks.audit_accuracy
 
 constraints: install
 	$(BIN)/uv pip compile --system-certs pyproject.toml --extra dev --extra serve --universal --python-version 3.11 \
