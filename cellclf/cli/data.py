@@ -1,15 +1,20 @@
-"""`cellclf data show` and `cellclf data fetch`."""
+"""`cellclf data show`, `cellclf data audit` and `cellclf data fetch`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellclf.cli import options
-from cellclf.cli.console import note, out, plain_table, print_json
+from cellclf.cli.console import err, note, out, plain_table, print_json, relative
 from cellclf.cli.display import TrainingDisplay
 from cellclf.data.datasets import DATASETS, find, locate
 from cellclf.data.manifest import SPLITS
 from cellclf.data.prepare import prepare
+from cellclf.errors import DataError
+
+if TYPE_CHECKING:
+    from cellclf.data.audit.findings import Audit
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -61,6 +66,59 @@ def show(
         out.print(f"cannot be used: {image.path}: {image.reason}", style="red")
     if record.skipped:
         raise typer.Exit(3)
+
+
+@app.command("audit")
+def audit(
+    data: Annotated[str, typer.Argument(help=f"{', '.join(DATASETS)}, a folder or a .csv.")],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder to write to. Default: audit/NAME.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where the source's own split leaks.")] = False,
+    group_rule: options.GroupRuleOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Look for copies, leaks, label conflicts, broken files and shortcuts; write a groups column that --data takes, and a page.
+
+    Copies are found in the pixels: rotated, mirrored, shifted, sheared, brighter or darker. Labels and names have no part in it.
+    """
+    from cellclf.data.audit.inspect import audit as inspect
+    from cellclf.data.audit.page import write_audit
+
+    with TrainingDisplay() as display:
+        audited = inspect(data, group_rule=group_rule, on_progress=display.stage)
+    found = audited.audit
+    page = write_audit(audited, Path(output) if output else Path("audit") / found.name)
+    if as_json:
+        print_json(found.model_dump_json(indent=2))
+    else:
+        _print_audit(found)
+        out.print(
+            f"page {relative(page)}   groups {relative(page.parent / 'groups.csv')}: cellclf train --data {relative(page.parent / 'groups.csv')}"
+        )
+    if strict and found.leaks:
+        raise DataError(f"the split of {found.name} leaks: {'; '.join(found.leaks)}")
+
+
+def _print_audit(found: "Audit") -> None:
+    out.print(f"{found.name}: {found.files} files, {found.families} originals; the largest family has {found.largest_family}")
+    table = plain_table("", *next(iter(found.counts.values())))
+    for split, labels in found.counts.items():
+        table.add_row(split, *(str(count) for count in labels.values()))
+    out.print(table)
+    pairs = f"near duplicates: {found.near_duplicates} pairs   augmented copies: {found.augmented_pairs} pairs"
+    out.print(f"byte-identical: {len(found.duplicates)} sets   {pairs}")
+    for leak in found.leaks:
+        out.print(f"LEAKS: {leak}", style="red")
+    if not found.leaks and len(found.counts) > 1:
+        out.print("nothing that was found is on two sides of the source's own split", style="green")
+    for conflict in found.label_conflicts[:5]:
+        out.print(f"two labels: {conflict.kind}: {', '.join(f'{label} {count}' for label, count in conflict.images.items())}", style="yellow")
+    if len(found.label_conflicts) > 5:
+        out.print(f"two labels: {len(found.label_conflicts) - 5} more", style="yellow")
+    for shortcut in found.shortcuts:
+        text = f"{shortcut.balanced_accuracy:.3f} [{shortcut.low:.3f}, {shortcut.high:.3f}], chance {shortcut.chance:.3f}"
+        out.print(f"label from {shortcut.feature} alone: {text}", style="red" if shortcut.suspicious else None)
+    for image in found.broken:
+        err.print(f"broken: {image.path}: {image.reason}", style="red")
 
 
 @app.command("fetch")
