@@ -1,12 +1,12 @@
 """Whether the pixels of two registered images agree: correlation of their fine structure over what both show. NumPy only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Agreement", "Structure", "compare", "frame_difference"]
+__all__ = ["Agreement", "Structure", "compare", "frame_difference", "inner_part"]
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -14,6 +14,7 @@ Indices = npt.NDArray[np.intp]
 _STEP_PX = 2
 _MARGIN_PX = 1
 _FRAME_MARGIN_PX = 2
+_INNER_MARGIN = 0.18
 _ROUNDS = {"values": 3, "detail": 5}
 _CLEAR = {"values": 0.93, "detail": 0.9}
 _DAMPING = 1e-3
@@ -74,6 +75,16 @@ def frame_difference(structure: Structure, first: Indices, second: Indices, maps
     differing = (structure.valid[first][:, rows, columns] != there) & covered
     share: Floats = differing.sum(axis=1) / np.maximum(covered.sum(axis=1), np.float32(1))
     return share.astype(np.float32)
+
+
+def inner_part(structure: Structure) -> Structure:
+    """The same images without what is near the edges of their canvases, where repeated or mirrored pixels may look like picture."""
+    height, width = structure.valid.shape[1:]
+    margins = np.rint(structure.sizes * _INNER_MARGIN)[:, :, None, None]
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    sizes = structure.sizes[:, :, None, None]
+    inside = (rows >= margins[:, 0]) & (rows < sizes[:, 0] - margins[:, 0]) & (columns >= margins[:, 1]) & (columns < sizes[:, 1] - margins[:, 1])
+    return replace(structure, valid=structure.valid & inside)
 
 
 def _within(x: npt.NDArray[np.integer], y: npt.NDArray[np.integer], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

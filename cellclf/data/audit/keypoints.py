@@ -34,6 +34,7 @@ _MARGIN_PX = 3
 _BORDER_PX = 2
 _LEAST_CONTRAST = 0.3
 _DARK, _LIGHT = 14, 252
+_EVEN = 2
 _BROKEN_SHARE = 0.1
 _BLUR_WHOLE = 255
 _LEVELS = 8
@@ -66,8 +67,16 @@ class Features:
 
 
 def valid_pixels(grey: Floats) -> Bools:
-    """What of float32 [n, h, w] is picture: not black or white fill around it."""
-    return ~(_fill(grey <= _DARK) | _fill(grey >= _LIGHT))
+    """What of whole numbers 0 … 255 in float32 [n, h, w] is picture: not the black, white or even fill around it."""
+    tone = _commonest(np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1))
+    dark, light, even = grey <= _DARK, grey >= _LIGHT, np.abs(grey - tone[:, None, None]) <= _EVEN
+    return ~(_fill(dark) | _fill(light) | _fill(even) | _fill(dark | light | even))
+
+
+def _commonest(values: Floats) -> Floats:
+    """The commonest whole number of each row; the smallest of several."""
+    levels = np.arange(256, dtype=np.float32)
+    return np.array([levels[np.bincount(row, minlength=256).argmax()] for row in values.astype(np.int64)], dtype=np.float32)
 
 
 def _fill(plain: Bools) -> Bools:

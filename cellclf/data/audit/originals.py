@@ -10,11 +10,10 @@ __all__ = ["LOW_DETAIL", "MOST_FRAME_DIFFERENCE", "Evidence", "looks_mixed", "ph
 Pair = tuple[int, int]
 
 MOST_FRAME_DIFFERENCE = 0.05
-"""Share of the canvas that only one of two registered images shows, up to which their frames can be one. Of 2,600 pairs of blood cells of families
-of the usual size none has more than .04; of pairs across a split or a label, where two photographs show one field, three of four do."""
+"""Share of the canvas that only one of two registered images shows, up to which their frames can be one: it is the error of registration."""
 
 LOW_DETAIL = 0.06
-"""How far below the median of its group the correlation of detail must be to speak of another photograph: another focus, other noise."""
+"""How far below the upper quartile of its group the correlation of detail must be to speak of another photograph: another focus, other noise."""
 
 _FEWEST_SIGNS = 2
 _SHARE_OF_SIGNS = 0.01
