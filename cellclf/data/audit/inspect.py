@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cellclf.data.audit.families import Copy, Families, find_families
 from cellclf.data.audit.findings import Audit, Crossing, CrossingKind, Duplicates, LabelConflict, PairShown
-from cellclf.data.audit.shortcuts import Sample, measure_shortcuts
+from cellclf.data.audit.shortcuts import Sample, check_available, measure_shortcuts
 from cellclf.data.cache import OnProgress, hash_files
 from cellclf.data.decoding import decode_file
 from cellclf.data.request import BadImage
@@ -35,6 +35,7 @@ class Audited:
 
 def audit(data: str, *, group_rule: str | None = None, on_progress: OnProgress | None = None) -> Audited:
     """Look for duplicates, copies, label conflicts, what crosses the split, imbalance, broken files and shortcuts; raises DataError."""
+    check_available()
     started = time.perf_counter()
     found = scan(data, group_rule=group_rule)
     hashes = hash_files([found.root / file.path for file in found.files], on_progress=on_progress)

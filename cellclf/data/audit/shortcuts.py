@@ -18,7 +18,7 @@ from cellclf.data.decoding import decode_thumbnail
 from cellclf.environment import usable_cores
 from cellclf.errors import DecodeError, MissingExtraError
 
-__all__ = ["FEATURES", "Sample", "measure_shortcuts"]
+__all__ = ["FEATURES", "Sample", "check_available", "measure_shortcuts"]
 
 _MOST_FILES = 2500
 _LONGEST_PX = 80
@@ -62,14 +62,19 @@ FEATURES: dict[str, Callable[[_Facts], tuple[float, ...]]] = {
 and deviation of the outermost 6 %, each colour; brightness: mean and deviation of the grey values."""
 
 
+def check_available() -> None:
+    """Raise MissingExtraError without scikit-learn; for whoever would rather know before a long search."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingExtraError("an audit", "train")
+
+
 def measure_shortcuts(samples: Sequence[Sample]) -> tuple[Shortcut, ...]:
     """Predict the label from each feature alone by a small decision tree, cross-validated in five folds of whole groups.
 
     At most 2,500 files are looked at, drawn by their names' hash. () where a label has fewer than ten groups, which is too few to tell.
     Raises MissingExtraError without scikit-learn.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise MissingExtraError("measuring shortcuts", "train")
+    check_available()
     drawn = sorted(samples, key=lambda sample: hashlib.sha256(str(sample.path).encode(errors="backslashreplace")).digest())[:_MOST_FILES]
     with ThreadPoolExecutor(usable_cores()) as pool:
         facts = list(pool.map(_facts, (sample.path for sample in drawn)))
