@@ -58,7 +58,7 @@ def report(
 
     chosen = _chosen(named, Path(runs))
     factors = [part.strip() for part in factor.split(",") if part.strip()]
-    shown = ["cellclf report", *(run.name for run in (chosen if named else ())), *(("--factor", factor) if factor != "backbone" else ())]
+    shown = ["cellclf", "report", *(run.name for run in (chosen if named else ())), *(("--factor", factor) if factor != "backbone" else ())]
     write(
         lambda: collect_runs(chosen, factors=factors, force=force, command=shlex.join([*shown, *(("--force",) if force else ())])),
         output=output,
