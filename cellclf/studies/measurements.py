@@ -4,42 +4,97 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from cellclf.card import Precision
+from pydantic import Field, model_validator
+
 from cellclf.documents import Document
 from cellclf.errors import StoredFileError
 
-__all__ = ["EXTRA_INFO_KEY", "Measurement", "cost_per_million", "percentile", "read_measurements"]
+__all__ = ["EXTRA_INFO_KEY", "Made", "MeasuredAccuracy", "MeasuredPrecision", "Measurement", "cost_per_million", "percentile", "read_measurements"]
 
 EXTRA_INFO_KEY = "measurement"
 """Under which name a benchmark keeps its Measurement in pytest-benchmark's extra_info."""
 
+MeasuredPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a network was run in; bf16 is no precision of an exported file, but an engine may choose it."""
+
+Made = Literal["exported", "skeleton"]
+"""A trained file, or a network of the right shape with random weights: as quick, but without an accuracy."""
+
+
+class MeasuredAccuracy(Document):
+    """What exactly the measured file answers on exactly the measured provider, on `images` images of a data set's split.
+
+    accuracy, balanced_accuracy: shares. difference_to_fp32_points: accuracy − that of the fp32 file on these images, in percentage points.
+    same_labels_as_fp32: share of images called the same.
+    """
+
+    dataset: str
+    split: str
+    images: int
+    accuracy: float
+    balanced_accuracy: float
+    difference_to_fp32_points: float | None = None
+    same_labels_as_fp32: float | None = None
+
 
 class Measurement(Document):
-    """One network on one provider at one batch size and number of threads.
+    """One network on one engine and provider at one batch size, number of threads and number of sessions.
 
     Weights do not change the speed, so a measurement holds for every run of the same backbone, image size and number of labels. latency_ms: one call
-    of `batch` images, by percentile ('50', '90', '95', '99'); images_per_second: at the median call. model: the file, or how the network was made.
+    of `batch` images, by percentile ('50', '90', '95', '99'); images_per_second: at the median call, of all sessions together. model: the file, or
+    how the network was made. engine: onnxruntime (ours), or a peer: openvino, keras-predict, tf-function, onnxruntime-loop, torch-compile …
+
+    steady: whether the windows agreed; a measurement that is not is shown and marked, and never wins a choice. windows_images_per_second: the
+    throughput of each window; spread: their largest relative difference (0.05 = 5 %). load_s: opening the session; cold_start_s: process start to
+    first prediction. joules_per_image: of the whole machine or card, as its counters tell. machine: its kind in the table of prices, '' where it is
+    to be found from `gpu` and `cores`. None: not measured.
     """
 
     backbone: str
     image_size_px: int
     labels: int
-    precision: Precision
+    precision: MeasuredPrecision
     provider: str
     batch: int
     threads: int
     calls: int
     latency_ms: dict[str, float]
-    images_per_second: float
+    images_per_second: float = Field(gt=0)
     file_size_mb: float
     model: str
     hardware: str
+    made: Made = "exported"
+    engine: str = "onnxruntime"
+    steady: bool = True
+    windows_images_per_second: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    spread: float | None = None
+    sessions: int = 1
+    load_s: float | None = None
+    cold_start_s: float | None = None
+    peak_ram_mb: float | None = None
+    gpu_memory_mb: float | None = None
+    joules_per_image: float | None = None
+    accuracy: MeasuredAccuracy | None = None
+    machine: str = ""
+    cores: int | None = None
+    gpu: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_by_its_name(cls, fields: Any) -> Any:
+        """Records from before `made` was kept: an .onnx file's name means an exported file."""
+        if isinstance(fields, dict) and "made" not in fields:
+            return {**fields, "made": "exported" if str(fields.get("model", "")).endswith(".onnx") else "skeleton"}
+        return fields
 
     @property
     def describe(self) -> str:
-        """Precision, provider, batch and threads in a few words."""
-        return f"{self.precision}, {self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {self.threads} threads"
+        """Precision, provider, batch and threads in a few words; the engine where it is a peer's."""
+        way = f"{self.precision}, {self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {self.threads} threads"
+        sessions = f" × {self.sessions} sessions" if self.sessions > 1 else ""
+        return f"{way}{sessions}" if self.engine == "onnxruntime" else f"{self.engine} {way}{sessions}"
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:

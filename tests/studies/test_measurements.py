@@ -4,12 +4,16 @@ from pathlib import Path
 import pytest
 
 from cellclf.errors import StoredFileError
-from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement, cost_per_million, percentile, read_measurements
+from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement, cost_per_million, percentile, read_measurements
 
 RECORD = Measurement(
     backbone="mobilenet", image_size_px=224, labels=4, precision="int8", provider="CPUExecutionProvider", batch=1, threads=2, calls=10,
     latency_ms={"50": 2.0, "95": 3.0}, images_per_second=500.0, file_size_mb=3.4, model="m.onnx", hardware="test, 2 cores",
 )  # fmt: skip
+OLD_FIELDS = {
+    "backbone", "image_size_px", "labels", "precision", "provider", "batch", "threads", "calls", "latency_ms", "images_per_second", "file_size_mb",
+    "model", "hardware",
+}  # fmt: skip
 
 
 def write(path: Path, *extra: dict[str, object]) -> Path:
@@ -20,6 +24,36 @@ def write(path: Path, *extra: dict[str, object]) -> Path:
 def test_measurements_are_read_back_and_other_benchmarks_passed_over(tmp_path: Path) -> None:
     file = write(tmp_path / "b.json", {}, {EXTRA_INFO_KEY: RECORD.model_dump(mode="json")})
     assert read_measurements(file) == (RECORD,)
+
+
+def test_a_record_of_before_the_new_fields_is_still_read_and_made_is_told_by_its_name(tmp_path: Path) -> None:
+    old = {name: value for name, value in RECORD.model_dump(mode="json").items() if name in OLD_FIELDS}
+    file = write(tmp_path / "b.json", {EXTRA_INFO_KEY: old}, {EXTRA_INFO_KEY: {**old, "model": "mobilenet of random weights"}})
+    exported, skeleton = read_measurements(file)
+    assert exported == RECORD
+    assert (exported.engine, exported.steady, exported.sessions, exported.windows_images_per_second) == ("onnxruntime", True, 1, ())
+    assert (exported.made, skeleton.made) == ("exported", "skeleton")
+
+
+def test_every_field_of_a_record_comes_back(tmp_path: Path) -> None:
+    accuracy = MeasuredAccuracy(
+        dataset="blood-cells", split="test", images=2487, accuracy=0.9, balanced_accuracy=0.89, difference_to_fp32_points=-0.1,
+        same_labels_as_fp32=0.997,
+    )  # fmt: skip
+    full = RECORD.model_copy(
+        update={
+            "engine": "openvino", "precision": "bf16", "steady": False, "windows_images_per_second": (480.0, 500.0, 510.0), "spread": 0.06,
+            "sessions": 2, "load_s": 0.2, "cold_start_s": 0.9, "peak_ram_mb": 120.0, "gpu_memory_mb": 800.0, "joules_per_image": 0.05,
+            "made": "skeleton", "accuracy": accuracy, "machine": "gpu-h200", "cores": 16, "gpu": "NVIDIA H200",
+        }
+    )  # fmt: skip
+    assert read_measurements(write(tmp_path / "b.json", {EXTRA_INFO_KEY: full.model_dump(mode="json")})) == (full,)
+    assert full.describe == "openvino bf16, CPU, batch 1, 2 threads × 2 sessions"
+
+
+def test_a_throughput_of_nothing_is_refused() -> None:
+    with pytest.raises(StoredFileError, match="images_per_second"):
+        Measurement.parse(RECORD.model_copy(update={"images_per_second": 0.0}).model_dump_json(), where="x")
 
 
 @pytest.mark.parametrize(
