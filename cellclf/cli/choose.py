@@ -9,8 +9,9 @@ from cellclf.cli import options
 from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
-from cellclf.report.choice import Choice, Contender, Limits, choose
+from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
+from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.eligible import eligible_runs, eligible_study
 from cellclf.studies.measurements import Measurement, read_measurements
 from cellclf.studies.plan import PLAN_FILE, open_study

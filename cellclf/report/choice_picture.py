@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cellclf.errors import StudyError
-from cellclf.report.choice import Choice, Contender
+from cellclf.report.contenders import Choice, Contender
 from cellclf.storage import new_file
 
 __all__ = ["draw_choice"]

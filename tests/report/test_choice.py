@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError, UnknownNameError
-from cellclf.report.choice import Choice, Limits, choose, deployments
+from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
 from cellclf.report.comparing import Candidate
+from cellclf.report.contenders import Choice, Limits
+from cellclf.report.deployments import deployments
 from cellclf.report.eligible import eligible_runs
 from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement
 from cellclf.training.recipe import Recipe, make_recipe

@@ -1,0 +1,70 @@
+"""What a choice is made under and what comes of it, as stored documents. Inert data."""
+
+from cellclf.card import Estimate
+from cellclf.data.manifest import Split
+from cellclf.documents import Document
+from cellclf.evaluation.paired import PairedTest
+from cellclf.report.comparing import LEVEL
+from cellclf.report.deployments import Deployment
+from cellclf.report.figures import Figure
+
+__all__ = ["Choice", "Contender", "Limits"]
+
+
+class Limits(Document):
+    """What a model must keep to; None = no limit.
+
+    min_sensitivity: of the positive label, by a threshold that is chosen on validation for each run; without a positive label, of every label.
+    max_latency_ms: 95th percentile of one image. max_cost: of a million images, in the currency of price_per_hour.
+    """
+
+    min_sensitivity: float | None = None
+    positive: str | None = None
+    max_latency_ms: float | None = None
+    max_size_mb: float | None = None
+    max_cost: float | None = None
+    price_per_hour: float | None = None
+
+
+class Contender(Document):
+    """A model as it would be deployed. figure: balanced accuracy on the split that the choice is made by; test: the same on the test set.
+
+    sensitivity, specificity: on the test set, of the positive label (averaged over seeds); without one, sensitivity is the worst label's.
+    excluded: every limit it does not keep. pareto: whether no other is both better and quicker. against_winner: the paired test of its figure against
+    the winner's; adjusted_p: its p-value after Holm's correction.
+    """
+
+    model: str
+    runs: tuple[str, ...]
+    backbone: str
+    deployment: Deployment | None
+    figure: Figure
+    test: Figure
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    thresholds: tuple[float, ...]
+    excluded: tuple[str, ...]
+    pareto: bool = False
+    against_winner: PairedTest | None = None
+    adjusted_p: float | None = None
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the winner's lead over it can be told from none."""
+        return self.adjusted_p is not None and self.adjusted_p < LEVEL
+
+    @property
+    def describe(self) -> str:
+        """Model and deployment."""
+        return f"{self.model}, {self.deployment.describe}" if self.deployment else self.model
+
+
+class Choice(Document):
+    """Contenders that keep the limits, best first; then the excluded. `frugal` is the quickest that cannot be told from the winner."""
+
+    by: Split
+    limits: Limits
+    kept: tuple[Contender, ...]
+    excluded: tuple[Contender, ...]
+    frugal: str | None
+    notes: tuple[str, ...]
