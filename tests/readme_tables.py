@@ -53,7 +53,7 @@ def precisions() -> str:
 
 def devices() -> str:
     rows = [["`auto`", "a GPU where one really works, else the CPU; says what it took"]]
-    rows += [[f"`{row.name}`", row.onnxruntime_name] for row in PROVIDERS.values()]
+    rows += [[f"`{row.name}`", row.runs_as] for row in PROVIDERS.values()]
     return table(["--device", ""], [*rows, ["`N`", "GPU number N, as cuda"]])
 
 

@@ -67,7 +67,7 @@ class Failure:
 class Classifier:
     """An exported file on one device.
 
-    path: the .onnx file; None = the newest in ./exported. device: auto | cpu | cuda | tensorrt | a GPU's number. threads: CPU threads to use, None =
+    path: the .onnx file; None = the newest in ./exported. device: a row of PROVIDERS, a GPU's number, or auto. threads: CPU threads to use, None =
     all this process may. on_note: called with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
     """
 
@@ -84,8 +84,8 @@ class Classifier:
         self._content = file.content
         self._device = device
         self._lock = Lock()
-        self._sessions: dict[int, Session] = {}
-        self._provider = self._open(self.threads, on_note).provider
+        self._sessions: dict[tuple[int, int], Session] = {}
+        self._first = self._open(self.threads, 1, on_note)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -94,12 +94,17 @@ class Classifier:
 
     @property
     def provider(self) -> str:
-        """ONNX Runtime's name of the provider that really runs."""
-        return self._provider
+        """What really runs, as its row of PROVIDERS names it."""
+        return self._first.provider
+
+    @property
+    def golden_tolerance(self) -> float:
+        """How far probabilities here may be from the card's golden cases: the card's word, or the provider's where it computes more coarsely."""
+        return max(self.card.golden_tolerance, self._first.target.provider.golden_tolerance)
 
     def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
         """uint8 RGB [batch, height, width, 3] of the card's size → float32 [batch, classes], using all threads for the batch."""
-        return self._run(images, self.threads)
+        return self._run(images, self.threads, 1)
 
     def predict(self, image: str | Path | bytes) -> Prediction:
         """Name what one image shows, given its path or its bytes; raises DecodeError with the reason."""
@@ -112,7 +117,7 @@ class Classifier:
 
     def record(self, path: str | Path) -> Prediction | Failure:
         """One input's record, all threads at work on it; an unreadable file becomes a Failure."""
-        return self._predict_chunk([str(path)], self.threads)[0]
+        return self._predict_chunk([str(path)], self.threads, 1)[0]
 
     def predict_many(self, paths: Iterable[str | Path], *, batch_size: int = _BATCH) -> Iterator[Prediction | Failure]:
         """One record an input, in input order; an unreadable input becomes a Failure and the others go on.
@@ -120,10 +125,10 @@ class Classifier:
         Each of `threads` workers decodes a batch and runs it on one CPU thread, so that no core waits for another; at most a few batches are held.
         """
         chunks = _chunks((str(path) for path in paths), batch_size)
-        for records in in_order(lambda chunk: self._predict_chunk(chunk, 1), chunks, workers=self.threads):
+        for records in in_order(lambda chunk: self._predict_chunk(chunk, 1, self.threads), chunks, workers=self.threads):
             yield from records
 
-    def _predict_chunk(self, paths: list[str], threads: int) -> list[Prediction | Failure]:
+    def _predict_chunk(self, paths: list[str], threads: int, sessions: int) -> list[Prediction | Failure]:
         decoded: list[Pixels | str] = []
         for path in paths:
             try:
@@ -132,16 +137,16 @@ class Classifier:
                 decoded.append(str(error))
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]
         readable = [path for path, pixels in zip(paths, decoded, strict=True) if not isinstance(pixels, str)]
-        predictions = iter(self._predictions(readable, self._run(np.stack(images), threads)) if images else ())
+        predictions = iter(self._predictions(readable, self._run(np.stack(images), threads, sessions)) if images else ())
         return [
             Failure(path, pixels, self.fingerprint, self.provider) if isinstance(pixels, str) else next(predictions)
             for path, pixels in zip(paths, decoded, strict=True)
         ]
 
-    def _run(self, images: Pixels, threads: int) -> npt.NDArray[np.float32]:
-        session = self._open(threads)
-        if session.provider != self._provider:
-            raise ProviderUnavailableError(f"a second session opened on {session.provider}, the first on {self._provider}; name one with --device")
+    def _run(self, images: Pixels, threads: int, sessions: int) -> npt.NDArray[np.float32]:
+        session = self._open(threads, sessions)
+        if session.provider != self.provider:
+            raise ProviderUnavailableError(f"a second session opened on {session.provider}, the first on {self.provider}; name one with --device")
         values = session.run(images)
         if values.shape != (len(images), len(self.labels)):
             raise ModelFileError(f"{self.path} gave values of shape {values.shape} for {len(images)} images and {len(self.labels)} labels")
@@ -149,11 +154,13 @@ class Classifier:
             raise InferenceError(f"{self.path} gave values on {self.provider} that are no probabilities; run `cellclf verify {self.path}`")
         return values
 
-    def _open(self, threads: int, on_note: OnNote | None = None) -> Session:
+    def _open(self, threads: int, sessions: int, on_note: OnNote | None = None) -> Session:
+        """A session for so many calls at a time of so many threads each."""
         with self._lock:
-            if threads not in self._sessions:
-                self._sessions[threads] = open_session(self._content, device=self._device, threads=threads, on_note=on_note)
-            return self._sessions[threads]
+            if (threads, sessions) not in self._sessions:
+                opened = open_session(self._content, device=self._device, threads=threads, sessions=sessions, on_note=on_note)
+                self._sessions[threads, sessions] = opened
+            return self._sessions[threads, sessions]
 
     def _predictions(self, paths: list[str], rows: npt.NDArray[np.float32]) -> list[Prediction]:
         decision = decide(rows, self.labels, operating_point=self.card.operating_point, abstain=self.card.abstain)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellclf.errors import ModelFileError, ProviderUnavailableError
+from cellclf.errors import MissingExtraError, ModelFileError, ProviderUnavailableError
 from cellclf.runtime.providers import PROVIDERS, libraries, preload_gpu_libraries
 from cellclf.runtime.session import open_session
 
@@ -38,7 +38,7 @@ def probe_providers() -> list[ProviderState]:
             works, reason = bool((values == [0, 7, 255]).all()), ""
             if not works:
                 reason = "opens, but gives wrong numbers"
-        except (ProviderUnavailableError, ModelFileError) as error:
+        except (ProviderUnavailableError, MissingExtraError, ModelFileError) as error:
             works, reason = False, str(error)
         states.append(ProviderState(provider.name, works, reason, libraries(provider)))
     return states

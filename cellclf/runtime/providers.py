@@ -1,4 +1,4 @@
-"""PROVIDERS: one row = one execution provider of ONNX Runtime; and which one a --device means on this machine."""
+"""PROVIDERS: one row = one execution provider of ONNX Runtime, or OpenVINO in one precision; and which one a --device means here."""
 
 import contextlib
 import ctypes
@@ -8,25 +8,41 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cellclf.errors import ProviderUnavailableError
 from cellclf.tables import Table
 
-__all__ = ["DEVICES", "PROVIDERS", "Provider", "Target", "cuda_generation", "gpu_count", "libraries", "parse_device", "preload_gpu_libraries"]
+__all__ = [
+    "DEVICES",
+    "PROVIDERS",
+    "Provider",
+    "Target",
+    "cuda_generation",
+    "gpu_count",
+    "libraries",
+    "parse_device",
+    "preload_gpu_libraries",
+    "why_not",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """name: as a user types it. onnxruntime_name: as ONNX Runtime does. options: its session options. gpu: whether it takes a device number.
+    """name: as a user types it. runs_as: as records name it when it really runs (ONNX Runtime's name; OpenVINO's device and precision).
 
-    libraries: shared libraries it loads, with {cuda} for the CUDA generation that this ONNX Runtime was built for.
+    engine: the runtime that opens it. options: its options there. gpu: whether it takes a device number. libraries: shared libraries it loads, with
+    {cuda} for the CUDA generation that this ONNX Runtime was built for. golden_tolerance: how far its probabilities may be from a file's golden
+    cases where that is more than the file allows; 0 = it computes in the file's own precision.
     """
 
     name: str
-    onnxruntime_name: str
+    runs_as: str
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
     gpu: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
+    golden_tolerance: float = 0.0
 
 
 _CUDA_LIBRARIES = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcudnn.so.9")
@@ -34,12 +50,20 @@ _CUDA_LIBRARIES = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so
 PROVIDERS: Table[Provider] = Table(
     "device",
     [
-        Provider(name="cpu", onnxruntime_name="CPUExecutionProvider"),
+        Provider(name="cpu", runs_as="CPUExecutionProvider"),
+        Provider(name="openvino", runs_as="OpenVINO:CPU f32", engine="openvino", options={"INFERENCE_PRECISION_HINT": "f32"}),
+        Provider(
+            name="openvino-bf16",
+            runs_as="OpenVINO:CPU bf16",
+            engine="openvino",
+            options={"INFERENCE_PRECISION_HINT": "bf16"},
+            golden_tolerance=0.16,  # what an fp16 file is allowed, eight times: bfloat16 has three significant bits less
+        ),
         # TF32 would change an fp32 file's probabilities in the third digit.
-        Provider(name="cuda", onnxruntime_name="CUDAExecutionProvider", gpu=True, options={"use_tf32": "0"}, libraries=_CUDA_LIBRARIES),
+        Provider(name="cuda", runs_as="CUDAExecutionProvider", gpu=True, options={"use_tf32": "0"}, libraries=_CUDA_LIBRARIES),
         Provider(
             name="tensorrt",
-            onnxruntime_name="TensorrtExecutionProvider",
+            runs_as="TensorrtExecutionProvider",
             gpu=True,
             libraries=(*_CUDA_LIBRARIES, "libnvinfer.so.10", "libnvonnxparser.so.10"),
         ),
@@ -67,7 +91,7 @@ def parse_device(device: str) -> Target | None:
         return None
     if re.fullmatch(r"[0-9]{1,4}", device):
         return Target(PROVIDERS["cuda"], int(device))
-    match = re.fullmatch(r"([a-z]+):([0-9]{1,4})", device)
+    match = re.fullmatch(r"([a-z0-9-]+):([0-9]{1,4})", device)
     if match and match[1] in PROVIDERS and PROVIDERS[match[1]].gpu:
         return Target(PROVIDERS[match[1]], int(match[2]))
     return Target(PROVIDERS.find(device))
@@ -119,7 +143,7 @@ def why_not(target: Target) -> ProviderUnavailableError:
     import onnxruntime
 
     name = target.provider.name
-    if target.provider.onnxruntime_name not in onnxruntime.get_available_providers():
+    if target.provider.runs_as not in onnxruntime.get_available_providers():
         extra = f"cuda{cuda_generation() or 13}"
         return ProviderUnavailableError(f"device {name}: this onnxruntime was built without it; install it with: pip install 'cellclf[{extra}]'")
     count = gpu_count()

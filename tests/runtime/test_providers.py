@@ -29,7 +29,7 @@ needs_no_gpu = pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GP
 def test_a_device_names_a_provider_and_a_gpu(device: str, provider: str, index: int) -> None:
     target = parse_device(device)
     assert target is not None
-    assert (target.provider.onnxruntime_name, target.index) == (provider, index)
+    assert (target.provider.runs_as, target.index) == (provider, index)
 
 
 def test_every_row_of_the_table_can_be_asked_for() -> None:

@@ -1,0 +1,111 @@
+"""The engine OpenVINO, on CPUs. Left alone it computes in bfloat16 where the CPU can: the precision is named, and asked for after opening."""
+
+import queue
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellclf.data.decoding import Pixels
+from cellclf.errors import InferenceError, MissingExtraError, ModelFileError, ProviderUnavailableError
+from cellclf.runtime.buckets import bucket_of, padded, parts
+from cellclf.runtime.engines.protocol import Session
+from cellclf.runtime.providers import Target
+
+__all__ = ["open_openvino"]
+
+_DEVICE = "CPU"
+_PRECISION = "INFERENCE_PRECISION_HINT"
+_LARGEST_BATCH = 32
+"""Images computed at once; more in a batch no longer helps a CPU."""
+
+
+def open_openvino(content: bytes, target: Target, *, threads: int, sessions: int) -> Session:
+    """Open on the CPU in the row's precision, with threads · sessions threads in `sessions` streams; see Engine."""
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"device {target}", "openvino") from error
+
+    core = openvino.Core()
+    precision = target.provider.options[_PRECISION]
+    capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise ProviderUnavailableError(f"device {target}: this CPU has no bfloat16 instructions; use --device openvino")
+    try:
+        model = core.read_model(content)
+    except RuntimeError as error:
+        raise ModelFileError(f"OpenVINO cannot load the network: {_reason(error)}") from error
+    options = {
+        **target.provider.options,
+        "INFERENCE_NUM_THREADS": threads * sessions,
+        "NUM_STREAMS": sessions,
+        "ENABLE_CPU_PINNING": False,  # other sessions and processes would be pinned to the very same cores
+        "PERFORMANCE_HINT": "LATENCY" if sessions == 1 else "THROUGHPUT",
+    }
+    return _OpenVinoSession(core, model, options, target)
+
+
+class _OpenVinoSession:
+    """Networks compiled for one batch size each, on first use: with a free batch dimension OpenVINO was up to 1.7 times slower.
+
+    A batch is padded to the next size and cut after. Each caller takes a request of its own, as many at a time as there are streams.
+    """
+
+    def __init__(self, core: Any, model: Any, options: dict[str, Any], target: Target) -> None:
+        self._core = core
+        self._model = model
+        self._options = options
+        self._lock = Lock()
+        self._compiled: dict[int, tuple[Any, queue.SimpleQueue[Any]]] = {}
+        self.target = target
+        self.provider = self._running(self._requests(1)[0])
+
+    def run(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """See Session."""
+        if len(images) == 0 or images.dtype != np.uint8:  # OpenVINO would turn other numbers into uint8
+            raise InferenceError(f"{self.provider} wants uint8 images, at least one, and was given {len(images)} of {images.dtype}")
+        return np.concatenate([self._run_part(part) for part in parts(images, _LARGEST_BATCH)])
+
+    def _run_part(self, images: Pixels) -> npt.NDArray[np.float32]:
+        size = bucket_of(len(images))
+        try:
+            compiled, idle = self._requests(size)
+            try:
+                request = idle.get_nowait()
+            except queue.Empty:
+                request = compiled.create_infer_request()
+            values: npt.NDArray[np.float32] = request.infer({"image": padded(images, size)}, share_inputs=True)["probabilities"]
+        except RuntimeError as error:
+            raise InferenceError(f"{self.target} could not run a batch of {len(images)} images: {_reason(error)}") from error
+        idle.put(request)
+        return values[: len(images)]
+
+    def _requests(self, size: int) -> tuple[Any, "queue.SimpleQueue[Any]"]:
+        """The network compiled for batches of `size`, and its idle requests."""
+        with self._lock:
+            if size not in self._compiled:
+                shape = self._model.input("image").partial_shape
+                shape[0] = size
+                try:
+                    self._model.reshape({"image": shape})
+                    compiled = self._core.compile_model(self._model, _DEVICE, self._options)
+                except RuntimeError as error:
+                    raise ModelFileError(f"OpenVINO cannot compile the network for batches of {size}: {_reason(error)}") from error
+                self._compiled[size] = compiled, queue.SimpleQueue()
+            return self._compiled[size]
+
+    def _running(self, compiled: Any) -> str:
+        """Device and precision as the compiled network tells them; raises ProviderUnavailableError where they are not the row's."""
+        devices = "+".join(compiled.get_property("EXECUTION_DEVICES"))
+        running = f"OpenVINO:{devices} {compiled.get_property(_PRECISION).get_type_name()}"
+        if running != self.target.provider.runs_as:
+            raise ProviderUnavailableError(f"device {self.target}: OpenVINO runs the network as {running} instead")
+        return running
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line that says something: those before name places in OpenVINO's own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
