@@ -30,6 +30,10 @@ PicturesOption = Annotated[
     bool | None,
     typer.Option("--pictures/--no-pictures", help="Show the mistakes' images on the page (never in report.md). Default: unless --output is given."),
 ]
+MinSensitivityOption = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Share of the positive label's images that the operating points are to find on validation.")
+]
+PositiveOption = Annotated[str | None, typer.Option(help="The label that the operating points are for. Default: of two labels the second.")]
 BenchmarksOption = Annotated[
     Path | None, typer.Option(help="JSON of pytest benchmarks/test_inference.py --benchmark-json: adds what the networks cost to run.")
 ]
@@ -45,6 +49,8 @@ def report(
     output: OutputOption = None,
     markdown_only: MarkdownOnlyOption = False,
     pictures: PicturesOption = None,
+    min_sensitivity: MinSensitivityOption = 0.95,
+    positive: PositiveOption = None,
     benchmarks: BenchmarksOption = None,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
@@ -55,12 +61,19 @@ def report(
     Writes index.html, report.md with plots, and report.json. A run that cannot be used is named (exit code 3).
     """
     from cellclf.report.collect import collect_runs
+    from cellclf.report.figures import WantedPoint
 
     chosen = _chosen(named, Path(runs))
     factors = [part.strip() for part in factor.split(",") if part.strip()]
     shown = ["cellclf", "report", *(run.name for run in (chosen if named else ())), *(("--factor", factor) if factor != "backbone" else ())]
     write(
-        lambda: collect_runs(chosen, factors=factors, force=force, command=shlex.join([*shown, *(("--force",) if force else ())])),
+        lambda: collect_runs(
+            chosen,
+            factors=factors,
+            force=force,
+            command=shlex.join([*shown, *(("--force",) if force else ()), *point_options(min_sensitivity, positive)]),
+            wanted=WantedPoint(min_sensitivity=min_sensitivity, positive=positive),
+        ),
         output=output,
         default=Path(runs) / REPORT_FOLDER,
         markdown_only=markdown_only,
@@ -69,6 +82,12 @@ def report(
         as_json=as_json,
         named=bool(named),
     )
+
+
+def point_options(min_sensitivity: float, positive: str | None) -> list[str]:
+    """The operating point as it is typed; what is the default is left out."""
+    shown = [] if min_sensitivity == 0.95 else ["--min-sensitivity", f"{min_sensitivity:g}"]
+    return [*shown, *(("--positive", positive) if positive else ())]
 
 
 def write(

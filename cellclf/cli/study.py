@@ -8,7 +8,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cellclf.cli import options
 from cellclf.cli.console import clock, err, interval, note, out, plain_table, print_json, relative
-from cellclf.cli.report import REPORT_FOLDER, BenchmarksOption, ForceOption, MarkdownOnlyOption, OutputOption, PicturesOption, write
+from cellclf.cli.report import (
+    REPORT_FOLDER,
+    BenchmarksOption,
+    ForceOption,
+    MarkdownOnlyOption,
+    MinSensitivityOption,
+    OutputOption,
+    PicturesOption,
+    PositiveOption,
+    write,
+)
 from cellclf.data.splits import PROTOCOLS, Protocol
 from cellclf.errors import StudyError
 from cellclf.studies.plan import PLAN_FILE, PlannedRun, StudyFolder, StudyPlan, open_study, start_study
@@ -129,6 +139,8 @@ def report(
     output: OutputOption = None,
     markdown_only: MarkdownOnlyOption = False,
     pictures: PicturesOption = None,
+    min_sensitivity: MinSensitivityOption = 0.95,
+    positive: PositiveOption = None,
     benchmarks: BenchmarksOption = None,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
@@ -139,10 +151,11 @@ def report(
     named (exit code 3).
     """
     from cellclf.report.collect import collect_study
+    from cellclf.report.figures import WantedPoint
 
     folder = _open(study, name, runs)
     write(
-        lambda: collect_study(folder, force=force),
+        lambda: collect_study(folder, force=force, wanted=WantedPoint(min_sensitivity=min_sensitivity, positive=positive)),
         output=output,
         default=folder.folder / REPORT_FOLDER,
         markdown_only=markdown_only,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellclf.errors import StudyError
 from cellclf.report.comparing import Candidate
-from cellclf.report.figures import Failed, Report, Section
+from cellclf.report.figures import USUAL_POINT, Failed, Report, Section, WantedPoint
 from cellclf.report.loading import LoadedRun, load_all
 from cellclf.report.sections import make_section, side_by_side
 from cellclf.studies.contract import gather_models
@@ -35,8 +35,8 @@ class Collected:
         return tuple(run for run in self.report.failed if run.state == "damaged")
 
 
-def collect_study(study: StudyFolder, *, force: bool = False) -> Collected:
-    """The report of a study's finished runs; force: rank what differs. Raises StudyError where there is none."""
+def collect_study(study: StudyFolder, *, force: bool = False, wanted: WantedPoint = USUAL_POINT) -> Collected:
+    """The report of a study's finished runs; force: rank what differs; wanted: the operating point. Raises StudyError where there is none."""
     plan, planned = study.plan, study.planned()
     loaded, left_out = load_all(each.run for each in planned if each.state == "done")
     if not loaded:
@@ -54,7 +54,9 @@ def collect_study(study: StudyFolder, *, force: bool = False) -> Collected:
             notes += said
         if candidates:
             members.append(candidates)
-            sections.append(make_section(candidates, factors=plan.study.factors, force=force, questions=plan.study.questions, published=published))
+            sections.append(
+                make_section(candidates, factors=plan.study.factors, force=force, questions=plan.study.questions, published=published, wanted=wanted)
+            )
     header = _Header(
         title=plan.study.title,
         study=plan.study.name,
@@ -68,7 +70,14 @@ def collect_study(study: StudyFolder, *, force: bool = False) -> Collected:
     return _collected(header, sections, members, (*_unfinished(planned), *left_out))
 
 
-def collect_runs(runs: Sequence[Run], *, factors: Sequence[str] = ("backbone",), force: bool = False, command: str = "cellclf report") -> Collected:
+def collect_runs(
+    runs: Sequence[Run],
+    *,
+    factors: Sequence[str] = ("backbone",),
+    force: bool = False,
+    command: str = "cellclf report",
+    wanted: WantedPoint = USUAL_POINT,
+) -> Collected:
     """The report of any runs; factors: the fields of a recipe under study; force: rank everything in one table.
 
     Raises StudyError where a factor is no field of a recipe, and where no run can be used.
@@ -95,7 +104,7 @@ def collect_runs(runs: Sequence[Run], *, factors: Sequence[str] = ("backbone",),
         commands=(command,),
     )
     members = list(apart.values())
-    sections = [make_section(each, factors=tuple(factors), force=force, questions=(), published={}) for each in members]
+    sections = [make_section(each, factors=tuple(factors), force=force, questions=(), published={}, wanted=wanted) for each in members]
     return _collected(header, sections, members, left_out)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from cellclf.card import Estimate
+from cellclf.card import CoveragePoint, Estimate
 from cellclf.documents import Document
 from cellclf.evaluation.metrics import IntervalUnit
 from cellclf.evaluation.paired import PairedTest, Spread
@@ -10,14 +10,18 @@ from cellclf.evaluation.scores import ReliabilityBin
 from cellclf.studies.study import Published
 
 __all__ = [
+    "USUAL_POINT",
     "Answer",
     "Comparison",
     "Curve",
+    "Decided",
     "Difference",
+    "Doubt",
     "Failed",
     "Figure",
     "Mistake",
     "ModelFigures",
+    "Operating",
     "RankedSet",
     "Report",
     "RocLine",
@@ -25,6 +29,7 @@ __all__ = [
     "SideBySide",
     "SplitFigures",
     "Verdict",
+    "WantedPoint",
 ]
 
 Verdict = Literal["matters", "differs", "not told", "not asked"]
@@ -58,6 +63,55 @@ class SplitFigures(Document):
     balanced_accuracy: Figure
     auc: Figure | None
     confusion: tuple[tuple[float, ...], ...]
+
+
+class WantedPoint(Document):
+    """The operating point that is asked of every model; positive None: of two labels the second, of more none."""
+
+    min_sensitivity: float = 0.95
+    positive: str | None = None
+
+
+USUAL_POINT = WantedPoint()
+"""What is asked where nothing else is said."""
+
+
+class Decided(Document):
+    """What was called on the test set, averaged over seeds, with intervals over groups; None where there was no chance to be right."""
+
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    accuracy: Estimate
+    ppv: Estimate | None
+    npv: Estimate | None
+
+
+class Operating(Document):
+    """A model at the usual threshold (the most probable label) and at the one chosen on validation for `min_sensitivity`.
+
+    thresholds: one a run. chosen: None where none can be chosen, and `refused` says why. share_positive: of the test set.
+    """
+
+    positive: str
+    share_positive: float
+    min_sensitivity: float
+    usual: Decided
+    thresholds: tuple[float, ...]
+    chosen: Decided | None
+    refused: str
+
+
+class Doubt(Document):
+    """Answers left to a person. rule: what calls the images. curve: coverage against error on the test set, the most certain first, mean over seeds.
+
+    coverage, error: what the band that answers at least `min_coverage` of the validation images with the least error comes to on the test set.
+    """
+
+    rule: str
+    curve: tuple[CoveragePoint, ...]
+    min_coverage: float
+    coverage: Estimate
+    error: Estimate | None
 
 
 class Curve(Document):
@@ -118,6 +172,8 @@ class ModelFigures(Document):
     reliability: tuple[ReliabilityBin, ...]
     roc: tuple[RocLine, ...]
     published: Published | None
+    operating: Operating | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 class Comparison(Document):
@@ -171,7 +227,7 @@ class RankedSet(Document):
 
 
 class Section(Document):
-    """All models of one data set under one protocol (or of several, where a ranking was forced)."""
+    """All models of one data set under one protocol (or of several, where a ranking was forced). no_threshold: why none has an operating point."""
 
     title: str
     data: str
@@ -184,6 +240,7 @@ class Section(Document):
     answers: tuple[Answer, ...]
     mistakes_of: str
     mistakes: tuple[Mistake, ...]
+    no_threshold: str = ""
 
 
 class SideBySide(Document):

@@ -8,18 +8,20 @@ from cellclf.data.manifest import Split
 from cellclf.evaluation.paired import Spread, spread
 from cellclf.report.averages import accuracy, area_under_roc, balanced_accuracy, mean_confusion, roc_lines
 from cellclf.report.comparing import Candidate
-from cellclf.report.figures import Curve, ModelFigures, SplitFigures
+from cellclf.report.deciding import doubts_of, operating_of
+from cellclf.report.figures import Curve, ModelFigures, SplitFigures, WantedPoint
 from cellclf.report.loading import LoadedRun
 from cellclf.studies.study import Published
 
 __all__ = ["figures_of", "leak_of"]
 
 
-def figures_of(candidate: Candidate, *, number: int, published: Published | None) -> ModelFigures:
+def figures_of(candidate: Candidate, *, number: int, published: Published | None, wanted: WantedPoint) -> ModelFigures:
     """Everything a report shows of one model."""
     runs, first = candidate.runs, candidate.runs[0]
     recipe, labels = first.setup.recipe, first.setup.data.labels
     test = candidate.answered("test")
+    operating = operating_of(candidate, wanted)
     return ModelFigures(
         number=number,
         title=candidate.title,
@@ -46,6 +48,8 @@ def figures_of(candidate: Candidate, *, number: int, published: Published | None
         reliability=candidate.reliability(),
         roc=roc_lines(candidate.probabilities("test"), test.truth, labels),
         published=published,
+        operating=operating,
+        doubts=doubts_of(candidate, operating),
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from cellclf.errors import MissingExtraError, StudyError
 from cellclf.report import tables
+from cellclf.report.decision_table import decision_note, decision_table
 from cellclf.report.drawing import Drawing
 from cellclf.report.figures import Report, Section
-from cellclf.report.panels import confusion_plots, curve_plots, reliability_plots, roc_plots
+from cellclf.report.panels import confusion_plots, curve_plots, doubt_plots, reliability_plots, roc_plots
 from cellclf.report.plots import answers_plot, scatter_plot, side_by_side_plot
 from cellclf.report.summary import in_short, methods
 from cellclf.report.words import leaking
@@ -89,6 +90,8 @@ def _environment() -> Any:
     environment.filters["md"] = _markdown
     environment.filters["md_cell"] = _markdown_cell
     environment.filters["leaking"] = leaking
+    environment.filters["decision_table"] = decision_table
+    environment.filters["decision_note"] = decision_note
     environment.globals["style"] = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     return environment
 
@@ -129,6 +132,7 @@ def _draw(report: Report) -> _Plots:
                 *confusion_plots(section, name=f"{name}-confusion"),
                 *reliability_plots(section, name=f"{name}-reliability"),
                 *roc_plots(section, name=f"{name}-roc"),
+                *doubt_plots(section, name=f"{name}-coverage-and-error"),
             )
             for section, name in sections
         ),

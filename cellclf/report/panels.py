@@ -8,8 +8,9 @@ import numpy as np
 from cellclf.report.averages import ROC_POINTS
 from cellclf.report.drawing import COLOURS, INK, SERIES, Drawing, draw, new_figure
 from cellclf.report.figures import ModelFigures, Section
+from cellclf.report.words import joined, reach
 
-__all__ = ["confusion_plots", "curve_plots", "reliability_plots", "roc_plots"]
+__all__ = ["confusion_plots", "curve_plots", "doubt_plots", "reliability_plots", "roc_plots"]
 
 _ON_A_SHEET = 8
 _COLUMNS = 2
@@ -54,6 +55,19 @@ def roc_plots(section: Section, *, name: str) -> tuple[Drawing, ...]:
     several = any(len(model.roc) > 1 for model in section.models)
     note = f"{'Each label against the rest' if several else 'The positive label is named'}; averaged over seeds at equal fall-out."
     return _panels(section, name, _roc, what="ROC on the test set", note=note)
+
+
+def doubt_plots(section: Section, *, name: str) -> tuple[Drawing, ...]:
+    """Coverage against error of the test set, as the least certain answers are left to a person."""
+    doubts = [doubt for model in section.models for doubt in model.doubts]
+    if not doubts:
+        return ()
+    rules = joined([f"{rule} ({colour})" for rule, colour in zip(dict.fromkeys(doubt.rule for doubt in doubts), ("blue", "orange"), strict=False)])
+    note = (
+        f"Share of the answered images that is wrong when only the most certain are answered: {rules}; mean over seeds. The mark: the band chosen on "
+        f"validation to answer {100 * doubts[0].min_coverage:g} % of the images there, on the test set, with 95 % intervals."
+    )
+    return _panels(section, name, _doubt, what="Answers left to a person: coverage and error", note=note)
 
 
 def _panels(section: Section, name: str, panel: _Panel, *, what: str, note: str) -> tuple[Drawing, ...]:
@@ -151,6 +165,20 @@ def _roc(axes: Any, model: ModelFigures) -> None:
         )
     axes.legend(loc="lower right", fontsize=8.5, handlelength=1.0, labelspacing=0.2, borderaxespad=0.1)
     _unit_square(axes, "1 − specificity", "sensitivity")
+
+
+def _doubt(axes: Any, model: ModelFigures) -> None:
+    for doubt, colour in zip(model.doubts, SERIES, strict=False):
+        axes.plot([100 * point.coverage for point in doubt.curve], [100 * point.error for point in doubt.curve], color=colour, linewidth=1.5)
+        if doubt.error is not None:
+            across, up = ([[100 * side] for side in reach(each)] for each in (doubt.coverage, doubt.error))
+            mark = {"fmt": "o", "color": colour, "markersize": 4.5, "linewidth": 1.1, "capsize": 2}
+            axes.errorbar([100 * doubt.coverage.value], [100 * doubt.error.value], xerr=across, yerr=up, **mark)
+    axes.set_xlim(-2, 102)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks([0, 50, 100], ["0", "50", "100"])
+    axes.set_xlabel("answered, %", fontsize=9.5)
+    axes.set_ylabel("wrong of these, %", fontsize=9.5)
 
 
 def _unit_square(axes: Any, across: str, up: str) -> None:

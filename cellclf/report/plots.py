@@ -7,7 +7,7 @@ from cellclf.data.manifest import SPLITS, Split
 from cellclf.report.comparing import LEVEL
 from cellclf.report.drawing import COLOURS, INK, SERIES, Drawing, draw, new_figure
 from cellclf.report.figures import Answer, Comparison, Figure, ModelFigures, Section, SideBySide
-from cellclf.report.words import p_value
+from cellclf.report.words import p_value, reach
 
 __all__ = ["answers_plot", "scatter_plot", "side_by_side_plot"]
 
@@ -176,8 +176,5 @@ def _leaks(model: ModelFigures, split: Split) -> bool:
 
 def _bars(figures: Sequence[Figure]) -> list[list[float]]:
     """How far intervals reach below and above, in per cent; 0 where there is none."""
-    means = [each.mean for each in figures]
-    return [
-        [100 * max(0.0, mean.value - (mean.value if mean.low is None else mean.low)) for mean in means],
-        [100 * max(0.0, (mean.value if mean.high is None else mean.high) - mean.value) for mean in means],
-    ]
+    reaches = [reach(each.mean) for each in figures]
+    return [[100 * below for below, _ in reaches], [100 * above for _, above in reaches]]

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from cellclf.data.manifest import SPLITS
 from cellclf.report.comparing import Candidate, adjusted, answer, compare, comparisons_of, same_images
-from cellclf.report.figures import Answer, Comparison, Difference, ModelFigures, RankedSet, Section, SideBySide
+from cellclf.report.deciding import why_no_threshold
+from cellclf.report.figures import USUAL_POINT, Answer, Comparison, Difference, ModelFigures, RankedSet, Section, SideBySide, WantedPoint
 from cellclf.report.mistakes import confident_mistakes
 from cellclf.report.modelling import figures_of
 from cellclf.report.words import unit
@@ -24,10 +25,12 @@ def make_section(
     force: bool,
     questions: Sequence[Question],
     published: Mapping[str, Published | None],
+    wanted: WantedPoint = USUAL_POINT,
 ) -> Section:
     """Everything about these models; published: figures by variation. force: one ranked set, with what differs named."""
     models = tuple(
-        figures_of(candidate, number=number, published=published.get(candidate.variation)) for number, candidate in enumerate(candidates, start=1)
+        figures_of(candidate, number=number, published=published.get(candidate.variation), wanted=wanted)
+        for number, candidate in enumerate(candidates, start=1)
     )
     sets = _sets(candidates, models, factors, force)
     best = max(models, key=lambda model: (model.number in sets[0].models, model.test.balanced_accuracy.mean.value))
@@ -45,6 +48,7 @@ def make_section(
         answers=_answers(questions, candidates, models),
         mistakes_of=best.title,
         mistakes=confident_mistakes(candidates[best.number - 1], candidates),
+        no_threshold=why_no_threshold(first.labels, wanted),
     )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "plus_minus",
     "points",
     "rate",
+    "reach",
     "unit",
 ]
 
@@ -36,6 +37,12 @@ def estimate(value: Estimate) -> str:
     return (
         percent(value.value) if value.low is None or value.high is None else f"{percent(value.value)} [{percent(value.low)}, {percent(value.high)}]"
     )
+
+
+def reach(value: Estimate) -> tuple[float, float]:
+    """How far the interval reaches below and above the value; 0 where it has none."""
+    low, high = (value.value if bound is None else bound for bound in (value.low, value.high))
+    return max(0.0, value.value - low), max(0.0, high - value.value)
 
 
 def figure(value: Figure | None) -> str:

@@ -144,7 +144,15 @@ def test_no_two_elements_of_the_page_share_an_identifier_that_something_refers_t
 
 def test_the_page_has_a_section_for_each_thing_that_is_asked_of_it(read: Reader) -> None:
     assert read.headings[0] == STUDY.title
-    for heading in ("In short", "Random beside official", "Questions", "Published beside ours", "Deployment cost", "How this was made"):
+    for heading in (
+        "In short",
+        "Random beside official",
+        "Questions",
+        "Operating point",
+        "Published beside ours",
+        "Deployment cost",
+        "How this was made",
+    ):
         assert heading in read.headings
     text = " ".join(read.words)
     for plot in (
@@ -153,6 +161,7 @@ def test_the_page_has_a_section_for_each_thing_that_is_asked_of_it(read: Reader)
         "Confusion on the test set",
         "Reliability on the test set",
         "ROC on the test set",
+        "Answers left to a person: coverage and error",
     ):
         assert plot in text
 
@@ -194,6 +203,31 @@ def test_published_figures_stand_beside_ours(markdown: str, collected: Collected
     assert "**LEAKS**" in ours[7]
 
 
+def test_the_operating_point_stands_beside_the_usual_threshold_with_intervals(markdown: str, collected: Collected) -> None:
+    part = markdown.partition("### Operating point")[2]
+    usual, chosen = [cells_of(line) for line in part.splitlines() if line.startswith("| 1  ")][:2]
+    refused = next(cells_of(line) for line in part.splitlines() if line.startswith("| 2  ") and "none" in line)
+    point = collected.report.sections[0].models[0].operating
+    assert point is not None and point.chosen is not None and point.chosen.sensitivity is not None
+    assert "for each run the highest threshold on the probability of SQUARE that finds 95 % of them on validation" in part
+    assert usual[1] == "usual (most probable)"
+    assert chosen[1].startswith("chosen (at ")
+    assert usual[4].startswith(f"{100 * point.usual.accuracy.value:.1f} ")
+    assert chosen[2].startswith(f"{100 * point.chosen.sensitivity.value:.1f} \\[")
+    assert refused[1].startswith("none (official-two-s1: a sensitivity of 0.95 is reached only by calling every image positive")
+    assert refused[2:] == ["–"] * 5
+
+
+def test_without_a_positive_label_one_line_says_why_there_is_no_threshold(collected: Collected, tmp_path: Path) -> None:
+    plain = lean(collected.report)
+    section = plain.sections[0]
+    model = section.models[0].model_copy(update={"operating": None})
+    asked = section.model_copy(update={"models": (model,), "no_threshold": "no threshold is chosen: of 4 labels none is the positive one"})
+    write_report(plain.model_copy(update={"sections": (asked,)}), tmp_path, html=False)
+    part = (tmp_path / "report.md").read_text().partition("### Operating point")[2].partition("![")[0]
+    assert part.strip() == "No threshold is chosen: of 4 labels none is the positive one."
+
+
 def test_text_of_others_is_shown_as_it_is_and_never_becomes_markup(page: str, markdown: str, read: Reader) -> None:
     assert any(NASTY in words for words in read.words)
     assert "A study &amp; its &lt;page&gt;" in page
@@ -211,7 +245,7 @@ def test_pictures_of_the_data_are_in_the_page_alone(written: Path, page: str, ma
 def test_every_plot_of_the_markdown_is_a_file_and_none_is_left_over(written: Path, markdown: str) -> None:
     named = re.findall(r"\]\((plots/[^)]+)\)", markdown)
     assert sorted(named) == sorted(f"plots/{path.name}" for path in (written / "plots").iterdir())
-    assert len(named) == 13
+    assert len(named) == 15
     for name in named:
         with Image.open(written / name) as image:
             assert image.format == "PNG"
