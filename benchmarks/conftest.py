@@ -1,21 +1,61 @@
-"""What the benchmarks share: ours and a peer in turn, so that their ratio holds when the machine's speed drifts."""
+"""What the benchmarks share: how much to measure, and ours and a peer in turn, so that their ratio holds when the machine's speed drifts."""
 
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.steadiness import NEEDED, Plan
 from cellclf.data.datasets import DATASETS, find, locate
 from cellclf.environment import Environment
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "exported" / "blood-cells-mobilenet025.onnx"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--quick (the default) or --full."""
+    chosen = parser.getgroup("cellclf").addoption
+    chosen("--full", action="store_true", help="measure everything: about 35 minutes on 2 cores, and up to 20 GB of memory")
+    chosen("--quick", action="store_true", help="measure one backbone and the exported files, in at most 5 minutes on 2 cores (the default)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse both at once; register the marker."""
+    if config.getoption("--full") and config.getoption("--quick"):
+        raise pytest.UsageError("--quick and --full cannot be had at once")
+    config.addinivalue_line("markers", "full: measured with --full only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only --full measures."""
+    if not config.getoption("--full"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether everything is to be measured."""
+    return bool(pytestconfig.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def plan(full: bool) -> Plan:
+    """Windows of each contestant."""
+    return Plan(max_rounds=6 if full else NEEDED + 1)
+
+
+@pytest.fixture(scope="session")
+def environment() -> Environment:
+    """This machine, asked once."""
+    return Environment.of_this_machine()
 
 
 def compare(benchmark: Any, ours: Callable[[], Any], peer: Callable[[], Any], *, rounds: int, target: float | None) -> None:
@@ -57,9 +97,10 @@ def cells() -> list[Path]:
 
 
 @pytest.fixture
-def scratch() -> Path:
-    """An empty folder."""
-    return Path(tempfile.mkdtemp(prefix="cellclf-bench-"))
+def scratch() -> Iterator[Path]:
+    """An empty folder, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cellclf-bench-") as folder:
+        yield Path(folder)
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

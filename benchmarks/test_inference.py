@@ -1,46 +1,150 @@
-"""What a prediction costs: latency and throughput of every exported file, as records that `cellclf choose` and the report read.
+"""What a prediction costs: every network × precision × provider × batch × threads × sessions, ours and the peers in turn, each in its own process.
 
-Files: exported/*.onnx, or those of the folder in CELLCLF_BENCH_MODELS.
+The rows are records that `cellclf choose`, `cellclf cost` and the report read; benchmarks/compare.py compares two runs of it.
 """
 
-import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from benchmarks.conftest import ROOT
-from cellclf import Classifier
-from cellclf.environment import Environment
-from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement, percentile
+from benchmarks.contest import Contest, Entrant, Measured, entrants, usable_providers
+from benchmarks.engines import OURS, UnavailableError
+from benchmarks.labelled import measured_accuracy, official_test, why_no_accuracy, write_pixels
+from benchmarks.records import ReplayClock, all_samples, measurement, recorded
+from benchmarks.steadiness import Plan
+from benchmarks.subjects import STUDY_BACKBONES, Subject, subjects
+from cellclf.card import Card
+from cellclf.environment import Environment, usable_cores
+from cellclf.studies.measurements import MeasuredAccuracy
 
-MODELS = sorted(Path(os.environ.get("CELLCLF_BENCH_MODELS") or ROOT / "exported").glob("*.onnx"))
-PERCENTILES = (50, 90, 95, 99)
-CALLS = {1: 200, 32: 20}
+CLOCK = ReplayClock()
+SMALL, LARGE, PIPELINE = 1, 32, 16
+"""Batch sizes: one image, many, and what the files → predictions pipeline gives each of its sessions."""
+
+QUICK_TEST_IMAGES = 512
+
+pytestmark = [pytest.mark.benchmark(timer=CLOCK), pytest.mark.timeout(3600)]
 
 
-@pytest.mark.parametrize("batch", CALLS)
-@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
-def test_inference(benchmark: Any, model: Path, batch: int) -> None:
-    classifier = Classifier(model, device="cpu")
-    card = classifier.card
-    images = np.random.default_rng(0).integers(0, 256, size=(batch, card.height_px, card.width_px, 3), dtype=np.uint8)
-    benchmark.pedantic(lambda: classifier.probabilities(images), rounds=CALLS[batch], warmup_rounds=5)
-    samples_s: list[float] = benchmark.stats.stats.data
-    environment = Environment.of_this_machine()
-    benchmark.extra_info[EXTRA_INFO_KEY] = Measurement(
-        backbone=card.backbone,
-        image_size_px=card.height_px,
-        labels=len(card.labels),
-        precision=card.precision,
-        provider=classifier.provider,
+@dataclass(frozen=True)
+class Setting:
+    """One contest: who meets on which network with how many threads and sessions, at which batch sizes."""
+
+    subject: Subject
+    threads: int
+    sessions: int
+    batches: tuple[int, ...]
+    entrants: tuple[Entrant, ...]
+
+    def __str__(self) -> str:
+        return f"{self.subject}-t{self.threads}-s{self.sessions}"
+
+
+def settings(*, full: bool) -> list[Setting]:
+    """All cores in one session; with full also one thread, and one single-thread session a core, for the backbones of the studies."""
+    cores, providers = usable_cores(), usable_providers()
+    found = []
+    for subject in subjects(full=full):
+        known = subject.made == "exported" or subject.backbone in STUDY_BACKBONES
+        everyone = entrants(subject, providers, wide=known, sessions=1)
+        narrow = tuple(entrants(subject, providers, wide=False, sessions=2))
+        found.append(Setting(subject, cores, 1, (SMALL, LARGE), tuple(each for each in everyone if full or each.precision != "fp16")))
+        if full and known and cores > 1:
+            found += [Setting(subject, 1, 1, (SMALL,), narrow), Setting(subject, cores, cores, (PIPELINE,), narrow)]
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test an entrant and batch size, those of one contest together."""
+    chosen = [
+        (setting, batch, entrant)
+        for setting in settings(full=bool(metafunc.config.getoption("--full")))
+        for batch in setting.batches
+        for entrant in setting.entrants
+    ]
+    metafunc.parametrize("setting,batch,entrant", chosen, ids=[f"{setting}-b{batch}-{entrant}" for setting, batch, entrant in chosen])
+
+
+class Arena:
+    """The contest that is open; another setting closes it."""
+
+    def __init__(self, plan: Plan, test_images: int | None) -> None:
+        self.plan, self.test_images = plan, test_images
+        self.setting: Setting | None = None
+        self.contest: Contest | None = None
+        self._answers: dict[Entrant, npt.NDArray[np.float32]] = {}
+
+    def of(self, setting: Setting) -> Contest:
+        """The setting's contest, with its network made where it is not there yet."""
+        if self.contest is None or setting is not self.setting:
+            self.close()
+            subject = setting.subject.ready()
+            self.contest = Contest(subject, setting.entrants, threads=setting.threads, sessions=setting.sessions, plan=self.plan)
+            self.setting = setting
+        return self.contest
+
+    def accuracy(self, entrant: Entrant, card: Card) -> MeasuredAccuracy:
+        """Of the very process that was measured, on the official test images."""
+        assert self.contest is not None
+        with tempfile.TemporaryDirectory(prefix="cellclf-bench-") as folder:
+            pixels = Path(folder) / "images.npy"
+            files, truth = official_test(card, limit=self.test_images)
+            write_pixels(files, card, pixels)
+            fp32 = next((each for each in self.contest.entrants if (each.engine, each.precision, each.provider) == (OURS, "fp32", "cpu")), None)
+            for each in (fp32, entrant):
+                if each is not None and each not in self._answers:
+                    self._answers[each] = self.contest.predict(each, pixels, Path(folder) / "probabilities.npy")
+        return measured_accuracy(card, truth, self._answers[entrant], None if fp32 is None else self._answers[fp32])
+
+    def close(self) -> None:
+        """End the processes."""
+        self._answers = {}
+        if self.contest is not None:
+            self.contest.__exit__(None, None, None)
+        self.contest = self.setting = None
+
+
+@pytest.fixture(scope="module")
+def arena(plan: Plan, full: bool) -> Iterator[Arena]:
+    """The module's contests, one at a time."""
+    opened = Arena(plan, None if full else QUICK_TEST_IMAGES)
+    yield opened
+    opened.close()
+
+
+def test_inference(request: pytest.FixtureRequest, arena: Arena, environment: Environment, setting: Setting, batch: int, entrant: Entrant) -> None:
+    try:
+        contest = arena.of(setting)
+    except subprocess.CalledProcessError as error:
+        pytest.fail(f"the network of {setting.subject} could not be made: {error}")
+    outcomes = contest.measured(batch)
+    outcome = outcomes[entrant]
+    if isinstance(outcome, UnavailableError):
+        pytest.skip(str(outcome))
+    if not isinstance(outcome, Measured):
+        raise outcome
+    card = contest.subject.card
+    assert card is not None
+    whole = setting.threads == usable_cores() and setting.sessions == 1 and batch == setting.batches[-1]
+    no_accuracy = why_no_accuracy(card) or ("" if whole and entrant.engine == OURS else "measured in the largest batch of ours only")
+    benchmark: Any = request.getfixturevalue("benchmark")  # asked for late: it complains where a test fails before it is used
+    CLOCK.replay(benchmark, all_samples(outcome))
+    found = measurement(
+        contest.subject,
+        entrant,
+        outcome,
         batch=batch,
-        threads=classifier.threads,
-        calls=len(samples_s),
-        latency_ms={str(percent): 1000 * percentile(samples_s, percent) for percent in PERCENTILES},
-        images_per_second=batch / percentile(samples_s, 50),
-        file_size_mb=model.stat().st_size / 1e6,
-        model=model.name,
-        hardware=f"{environment.cpu}, {environment.cores} cores",
-    ).model_dump(mode="json")
+        threads=setting.threads,
+        sessions=setting.sessions,
+        environment=environment,
+        accuracy=None if no_accuracy else arena.accuracy(entrant, card),
+    )
+    benchmark.extra_info |= recorded(found, entrant, outcome, outcomes, no_accuracy=no_accuracy)
+    assert found.calls > 0

@@ -1,0 +1,104 @@
+"""What is measured: exported files where they are, else networks of the right shape with random weights, made once per machine into the cache.
+
+Files: exported/*.onnx, or those of the folder in CELLCLF_BENCH_MODELS. Loads no framework; a skeleton is made in a process of its own.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cellclf.artifact import convert, precisions, quantize, rounding
+from cellclf.backbones import BACKBONES
+from cellclf.card import Card, read_model_file
+from cellclf.environment import installed_versions
+from cellclf.storage import cache_folder
+from cellclf.studies.measurements import Made
+from cellclf.studies.table import STUDIES
+from cellclf.training import network
+
+__all__ = ["STUDY_BACKBONES", "Subject", "exported_subjects", "skeleton", "subjects"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+STUDY_BACKBONES = tuple(name for name in BACKBONES if any(row.backbone == name for study in STUDIES.values() for row in study.variations))
+"""The backbones of the published studies, in the table's order."""
+
+_SHAPED_BY = (convert, precisions, quantize, rounding, network)
+"""Modules that decide what graph an export has; a skeleton made by other versions of them is made anew."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to measure. files: by precision; empty for a skeleton that is not made yet. says: how it was made, for the record."""
+
+    name: str
+    backbone: str
+    image_size_px: int
+    made: Made
+    says: str
+    files: dict[str, Path] = field(default_factory=dict, hash=False)
+    card: Card | None = field(default=None, hash=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def ready(self) -> "Subject":
+        """The subject with its files, made now where they are not there yet; takes seconds to minutes. Raises CalledProcessError."""
+        if self.files:
+            return self
+        folder = _skeleton_folder(self.backbone)
+        if not folder.is_dir():
+            subprocess.run([sys.executable, "-m", "benchmarks.skeleton", self.backbone, str(folder)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            _remove_older(folder)
+        files = {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+        return Subject(self.name, self.backbone, self.image_size_px, self.made, self.says, files, read_model_file(files["fp32"]).card)
+
+
+def exported_subjects() -> list[Subject]:
+    """Exported files, those of one run together; a folder without any gives none. Raises ModelFileError for one that is damaged."""
+    folder = Path(os.environ.get("CELLCLF_BENCH_MODELS") or ROOT / "exported")
+    of_run: dict[str, dict[str, Path]] = defaultdict(dict)
+    cards: dict[str, Card] = {}
+    for path in sorted(folder.glob("*.onnx")):
+        card = read_model_file(path).card
+        of_run[card.name][card.precision] = path
+        if card.precision == "fp32" or card.name not in cards:
+            cards[card.name] = card
+    return [
+        Subject(card.name, card.backbone, card.height_px, "exported", ", ".join(path.name for path in of_run[name].values()), of_run[name], card)
+        for name, card in cards.items()
+    ]
+
+
+def skeleton(backbone: str) -> Subject:
+    """The backbone at its published image size with random weights."""
+    row = BACKBONES.find(backbone)
+    says = f"{row.title}, random weights, exported by cellclf; int8 by plain rounding, ranges from drawn images"
+    return Subject(f"{backbone}-{row.image_size_px}", backbone, row.image_size_px, "skeleton", says)
+
+
+def subjects(*, full: bool) -> list[Subject]:
+    """Exported files, and skeletons of the backbones that have no exported file of the published size; not full: of the first one only."""
+    found = exported_subjects()
+    there = {(each.backbone, each.image_size_px) for each in found}
+    wanted = list(BACKBONES) if full else [next(name for name in STUDY_BACKBONES)]
+    made = [skeleton(name) for name in wanted if (name, BACKBONES[name].image_size_px) not in there]
+    return [*made, *found]
+
+
+def _skeleton_folder(backbone: str) -> Path:
+    digest = hashlib.sha256(repr(sorted(installed_versions().items())).encode())
+    for path in (*(Path(module.__file__) for module in _SHAPED_BY), Path(__file__).with_name("skeleton.py")):
+        digest.update(path.read_bytes())
+    return cache_folder() / "benchmarks" / f"{backbone}-{digest.hexdigest()[:16]}"
+
+
+def _remove_older(folder: Path) -> None:
+    for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
