@@ -19,22 +19,31 @@ from cellclf.training.recipe import make_recipe
 __all__ = ["Fitting"]
 
 _LABELS = 4
-_FIRST_STEPS = 3
-"""Steps of the first epoch: one that compiles, and others to tell what it cost beyond an ordinary one."""
+_FIRST_STEPS = 2
+"""Steps of the first epoch: one that compiles, and another to tell what it cost beyond an ordinary one."""
 
 
 class Fitting:
     """One network, compiled by fit(), with a memory-mapped file of drawn pixels as the image cache keeps them.
 
-    precision: a recipe's. batch: of the first epoch; later windows may have others. images: how many pixels are kept, at least one batch.
+    precision, augmentation: a recipe's. batch: of the first epoch; later windows may have others. images: how many are kept, at least one batch.
     """
 
-    def __init__(self, *, backbone: str, image_size_px: int, precision: str, batch: int, images: int) -> None:
+    def __init__(self, *, backbone: str, image_size_px: int, precision: str, augmentation: str, batch: int, images: int) -> None:
         self._keras = require_keras()
         self._keras.config.set_dtype_policy(precision)
         request = DataRequest(data="blood-cells")
-        choices = {"image_size_px": image_size_px, "weights": "none", "epochs": 1, "patience": 0, "precision": precision, "batch_size": batch}
-        self.recipe = make_recipe(backbone, request, **choices)
+        self.recipe = make_recipe(
+            backbone,
+            request,
+            image_size_px=image_size_px,
+            weights="none",
+            epochs=1,
+            patience=0,
+            precision=precision,
+            augmentation=augmentation,
+            batch_size=batch,
+        )
         self.network = build_network(self.recipe, classes=_LABELS, weights=None, steps_per_epoch=_FIRST_STEPS)
         self._folder = tempfile.TemporaryDirectory(prefix="cellclf-bench-")
         self.examples = self._drawn(images)
@@ -50,7 +59,7 @@ class Fitting:
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
             fit(self.network.training, self.recipe, few, one, folder=Path(folder), state=FitState(), progress=seen)
         step_s = float(np.median(seen.durations_s[1:]))
-        return {"compile_s": seen.durations_s[0] - step_s, "step_s": step_s, "augmentation": self.recipe.augmentation, "backend": backend()}
+        return {"compile_s": seen.durations_s[0] - step_s, "step_s": step_s, "backend": backend()}
 
     def steps(self, *, batch: int, steps: int, resident: bool) -> list[float]:
         """Seconds of each of so many training steps. resident: the same batch again and again from memory, so that no step waits for its input."""

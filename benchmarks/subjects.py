@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cellclf.artifact import convert, precisions, quantize, rounding
+from cellclf import artifact
 from cellclf.backbones import BACKBONES
 from cellclf.card import Card, read_model_file
 from cellclf.environment import installed_versions
@@ -27,9 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 STUDY_BACKBONES = tuple(name for name in BACKBONES if any(row.backbone == name for study in STUDIES.values() for row in study.variations))
 """The backbones of the published studies, in the table's order."""
-
-_SHAPED_BY = (convert, precisions, quantize, rounding, network)
-"""Modules that decide what graph an export has; a skeleton made by other versions of them is made anew."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,9 @@ def subjects(*, full: bool) -> list[Subject]:
 
 
 def _skeleton_folder(backbone: str) -> Path:
+    """Named by the versions and the code that decide what graph an export has, so that other ones make it anew."""
     digest = hashlib.sha256(repr(sorted(installed_versions().items())).encode())
-    for path in (*(Path(module.__file__) for module in _SHAPED_BY), Path(__file__).with_name("skeleton.py")):
+    for path in (*sorted(Path(artifact.__file__).parent.glob("*.py")), Path(network.__file__), Path(__file__).with_name("skeleton.py")):
         digest.update(path.read_bytes())
     return cache_folder() / "benchmarks" / f"{backbone}-{digest.hexdigest()[:16]}"
 

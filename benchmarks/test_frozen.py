@@ -21,6 +21,7 @@ REQUEST = DataRequest(data="blood-cells" if find(DATASETS["blood-cells"]) else "
 """2,000 real images where they are here, else those of the drawn sample; 64 % to train, 16 % to validate, 20 % to test on."""
 
 
+@pytest.mark.full
 @pytest.mark.timeout(3600)  # a busy machine needs more than a test may take
 def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(benchmark: Any, scratch: Path) -> None:
     """Target: ≥ 8 times. Both list the data, read the same cached pixels, build the network, validate after each epoch and test once.

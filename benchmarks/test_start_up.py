@@ -23,18 +23,18 @@ def run(*command: str | Path) -> None:
     subprocess.run(list(map(str, command)), check=True, capture_output=True, env=dict(os.environ))
 
 
-def test_help(benchmark: Any, python: str) -> None:
+def test_help(benchmark: Any, python: str, full: bool) -> None:
     """Target: ≤ 0.4 s."""
-    benchmark.pedantic(lambda: run(python, "-m", "cellclf", "--help"), rounds=10, warmup_rounds=1)
+    benchmark.pedantic(lambda: run(python, "-m", "cellclf", "--help"), rounds=10 if full else 5, warmup_rounds=1)
     benchmark.extra_info["target_s"] = 0.4
 
 
-def test_predict_of_one_image_against_importing_onnxruntime(benchmark: Any, python: str, cells: list[Path]) -> None:
+def test_predict_of_one_image_against_importing_onnxruntime(benchmark: Any, python: str, cells: list[Path], full: bool) -> None:
     """Target: ≤ 3 times the import, that is peer / ours ≥ 1/3."""
     compare(
         benchmark,
         lambda: run(python, "-m", "cellclf", "predict", cells[0], "--model", MODEL, "--device", "cpu"),
         lambda: run(python, "-c", "import onnxruntime"),
-        rounds=20,
+        rounds=20 if full else 5,
         target=1 / 3,
     )
