@@ -37,13 +37,17 @@ class Crossing(Document):
 
 
 class PairShown(Document):
-    """A pair of files and how the second can be made of the first, with the correlation of their fine structure under that map."""
+    """A pair of files and how the second can be made of the first, with the correlation of their fine structure under that map.
+
+    map: affine, 2 × 3, the first's thumbnail pixels → the second's.
+    """
 
     first: str
     second: str
     why: str
     transformation: str
     correlation: float | None = None
+    map: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
 
 
 class Shortcut(Document):

@@ -100,10 +100,12 @@ def _by_kind(copies: Iterable[Copy]) -> tuple[list[Copy], list[Copy]]:
 
 
 def _counts(files: Iterable[Found]) -> dict[str, dict[str, int]]:
+    """Every split has every label, so that columns of a table agree."""
     by_split: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for file in files:
         by_split[file.split or "all"][file.label] += 1
-    return {split: dict(sorted(labels.items())) for split, labels in sorted(by_split.items())}
+    labels = sorted({label for counts in by_split.values() for label in counts})
+    return {split: {label: counts[label] for label in labels} for split, counts in sorted(by_split.items())}
 
 
 def _broken(found: Scan, sha_of: dict[str, str], unreadable: set[str]) -> tuple[BadImage, ...]:
@@ -179,7 +181,7 @@ def _pairs(files: list[Found], sha_of: dict[str, str], near: list[Copy], augment
 
 
 def _shown(copy: Copy, first: Found, second: Found, why: str) -> PairShown:
-    return PairShown(first=first.path, second=second.path, why=why, transformation=describe_map(copy), correlation=copy.correlation)
+    return PairShown(first=first.path, second=second.path, why=why, transformation=describe_map(copy), correlation=copy.correlation, map=copy.map)
 
 
 def _gathered(files: Iterable[Found], key: Callable[[Found], str]) -> dict[str, list[Found]]:

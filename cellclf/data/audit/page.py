@@ -3,19 +3,21 @@
 import base64
 import importlib.util
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from cellclf.data.audit.findings import Audit
+from cellclf.data.audit.findings import Audit, PairShown
 from cellclf.data.audit.inspect import Audited
-from cellclf.data.decoding import decode_thumbnail
+from cellclf.data.audit.overlay import lay_on
+from cellclf.data.decoding import Pixels
 from cellclf.errors import DecodeError, MissingExtraError
 from cellclf.storage import new_file, write_csv
 
 __all__ = ["render", "write_audit"]
 
-_PICTURE_PX = 220
+_SAME_PLACE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
 def write_audit(audited: Audited, folder: Path) -> Path:
@@ -31,28 +33,36 @@ def write_audit(audited: Audited, folder: Path) -> Path:
         ([str((found.root / file.path).absolute()), file.label, audited.group_of[file.path], *([file.split] if divided else [])] for file in known),
     )
     audited.audit.write(folder / "audit.json")
-    pictures = {path: picture for pair in audited.audit.pairs for path in (pair.first, pair.second) if (picture := _picture(found.root / path))}
+    pictures = [_pictures(found.root, pair) for pair in audited.audit.pairs]
     with new_file(folder / "index.html") as temporary:
         temporary.write_text(render(audited.audit, pictures), encoding="utf-8")
     return folder / "index.html"
 
 
-def render(audit: Audit, pictures: dict[str, str]) -> str:
-    """The page; pictures: data URIs by path."""
+def render(audit: Audit, pictures: Sequence[Mapping[str, str]]) -> str:
+    """The page; pictures: of each of the audit's pairs data URIs by what they show."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("cellclf.data.audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("audit.html.j2").render(audit=audit, pictures=pictures)
+    return environment.get_template("audit.html.j2").render(audit=audit, pairs=list(zip(audit.pairs, pictures, strict=True)))
 
 
-def _picture(path: Path) -> str | None:
-    """A file's thumbnail as a data URI; None where it cannot be decoded."""
+def _pictures(root: Path, pair: PairShown) -> dict[str, str]:
+    """Both files as they are and, where their map is known, one on the other; nothing where one cannot be decoded any more."""
     try:
-        pixels = decode_thumbnail(path.read_bytes(), longest_px=_PICTURE_PX)
+        first, second = ((root / path).read_bytes() for path in (pair.first, pair.second))
+        laid = lay_on(first, second, pair.map or _SAME_PLACE)
     except (DecodeError, OSError):
-        return None
+        return {}
+    pictures = {"first": laid.first, "second": laid.second}
+    if pair.map is not None:
+        pictures |= {"the second laid on the first": laid.laid, "both, in 8 × 8 squares": laid.squares}
+    return {shown: _jpeg(pixels) for shown, pixels in pictures.items()}
+
+
+def _jpeg(pixels: Pixels) -> str:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -50,10 +50,29 @@ def test_the_pairs_that_cross_the_split_are_shown_first(leaking: Path) -> None:
     assert {Path(pairs[0].first).parts[0], Path(pairs[0].second).parts[0]} == {"train", "test"}
 
 
+def test_a_split_without_a_label_counts_none_of_it(tmp_path: Path) -> None:
+    put_images(tmp_path / "train" / "A", [field(0), field(1)])
+    put_images(tmp_path / "train" / "B", [field(2)])
+    put_images(tmp_path / "test" / "B", [field(3)])
+    assert audit(str(tmp_path)).audit.counts == {"test": {"A": 0, "B": 1}, "train": {"A": 2, "B": 1}}
+
+
+def test_a_pair_whose_file_is_gone_stands_without_pictures(tmp_path: Path) -> None:
+    first, *_ = put_images(tmp_path / "in" / "A", copies(0, 2))
+    put_images(tmp_path / "in" / "B", [field(5)])
+    audited = audit(str(tmp_path / "in"))
+    assert len(audited.audit.pairs) == 1
+    first.unlink()
+    page = write_audit(audited, tmp_path / "out").read_text(encoding="utf-8")
+    assert "no picture" in page
+    assert "data:image" not in page
+
+
 def test_the_page_is_self_contained_and_the_groups_column_is_what_grouped_divides_by(leaking: Path, tmp_path: Path) -> None:
     audited = audit(str(leaking))
     page = write_audit(audited, tmp_path / "out").read_text(encoding="utf-8")
-    assert page.count('src="data:image/jpeg;base64,') >= 2 * min(4, len(audited.audit.pairs))
+    assert page.count('src="data:image/jpeg;base64,') == 4 * len(audited.audit.pairs)
+    assert page.count("the second laid on the first</div>") == len(audited.audit.pairs) > 4
     assert "http" not in page
     assert "copies of one field" in page
     with (tmp_path / "out" / "groups.csv").open(encoding="utf-8", newline="") as stream:
