@@ -1,0 +1,150 @@
+"""One backbone in compiled PyTorch, channels_last, fp16, in a process of its own: the peer, with a search of its own modes and the same checks."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu.networks import build
+from benchmarks.gpu.record import arguments, image_size_px, say
+from benchmarks.gpu.timing import latency, rate
+from cellclf.artifact.golden import golden_image
+
+GOLDEN = 8
+TOLERANCE = 0.02
+LATENCY_CALLS = 2000
+MODES = ("default", "reduce-overhead")
+THOROUGH_MODES = (*MODES, "max-autotune")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one backbone and batch with the fastest mode."""
+    device = torch.device("cpu" if options.check else "cuda")
+    if options.check:
+        torch.set_num_threads(1)
+    size = options.size or image_size_px(options.backbone)
+    golden = torch.from_numpy(np.stack([golden_image(seed, height_px=size, width_px=size) for seed in range(GOLDEN)]))
+    network = _settled(build(options.backbone), golden)
+    with torch.inference_mode():
+        expected = network(golden)
+    half = torch.bfloat16 if options.check else torch.float16  # the CPU's compiled fp16 is not worth a check
+    network = network.to(device=device, dtype=half, memory_format=torch.channels_last)
+    images = golden.repeat(-(-options.batch // GOLDEN), 1, 1, 1)[: options.batch].to(device)
+    row: dict[str, Any] = {"engine": "torch.compile", "backbone": options.backbone, "batch": options.batch, "image_size_px": size}
+    tried, best = [], None
+    for mode in ("eager",) if options.check and options.no_compile else THOROUGH_MODES if options.thorough else MODES:
+        found, call = try_mode(network, images, expected, mode, options)
+        tried.append(found)
+        say(json.dumps(found))
+        if call and (best is None or found["images_per_second"] > best[0]["images_per_second"]):
+            best = found, call
+    row["tried"] = tried
+    if best is None:
+        return row | {"invalid": "; ".join(found["invalid"] for found in tried)}
+    found, call = best
+    row |= {"choice": {"mode": found["mode"]}, "provider": str(device), "max_difference": found["max_difference"]}
+    row["throughput"] = rate(_repeated(call, images), items=options.batch, window_s=0.005 if options.check else 1.0).record()
+    calls = 6 if options.check else LATENCY_CALLS if options.batch == 1 else 200
+    warm_up = 2 if options.check else 50
+    row["latency"] = latency(_waiting(call, images), calls=calls, warm_up=warm_up).record()
+    row["latency_from_host"] = latency(_from_host(call, images), calls=calls, warm_up=2).record()
+    if not row["throughput"]["agree"]:
+        row["unsteady"] = "windows differ"
+    return row
+
+
+def try_mode(
+    network: Any, images: torch.Tensor, expected: torch.Tensor, mode: str, options: argparse.Namespace
+) -> tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor] | None]:
+    """Compile in one mode with batch norms folded (freezing), compare with fp32, time it briefly."""
+    import torch._dynamo
+    import torch._inductor.config
+
+    row: dict[str, Any] = {"mode": mode}
+    torch._dynamo.reset()
+    torch._inductor.config.freezing = mode != "eager"
+    compiled = network if mode == "eager" else torch.compile(network, mode=None if mode == "default" else mode)
+
+    def call(batch: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return compiled(batch)  # type: ignore[no-any-return]
+
+    started = time.perf_counter()
+    try:
+        found = call(images)[:GOLDEN].float().cpu()
+        row["compile_s"] = time.perf_counter() - started
+        row["max_difference"] = float((found - expected[: len(found)]).abs().max())
+        if not row["max_difference"] <= TOLERANCE * (3 if options.check else 1):
+            return row | {"invalid": f"probabilities differ from fp32 by {row['max_difference']:.3g}"}, None
+        row["images_per_second"] = rate(_repeated(call, images), items=len(images), window_s=0.005 if options.check else 0.25).per_second
+    except (RuntimeError, AssertionError, torch._dynamo.exc.TorchDynamoException) as error:
+        return row | {"invalid": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}, None
+    return row, call
+
+
+def _settled(network: Any, golden: torch.Tensor) -> Any:
+    """Batch norms that know their inputs, as after training; VGG16 has none and needs none."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    network.train()
+    with torch.no_grad():
+        network(golden)
+    return network.eval()
+
+
+def _repeated(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Callable[[int], None]:
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            call(images)
+        _wait(images)
+
+    return run
+
+
+def _waiting(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Callable[[], None]:
+    def once() -> None:
+        call(images)
+        _wait(images)
+
+    return once
+
+
+def _from_host(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Callable[[], None]:
+    host = images.cpu()
+    if images.device.type == "cuda":
+        host = host.pin_memory()
+
+    def once() -> None:
+        images.copy_(host, non_blocking=True)
+        call(images).cpu()
+
+    return once
+
+
+def _wait(images: torch.Tensor) -> None:
+    if images.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Print rows while searching; write the last one to --result."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--size", type=int, default=0, help="height and width in pixels (default: the backbone's own)")
+    parser.add_argument("--thorough", action="store_true")
+    parser.add_argument("--no-compile", action="store_true", help="with --check: eager, where there is no C++ compiler")
+    parser.add_argument("--result", required=True)
+    options = parser.parse_args()
+    row = measure(options)
+    with open(options.result, "w", encoding="utf-8") as stream:  # noqa: PTH123
+        json.dump(row, stream)
+
+
+if __name__ == "__main__":
+    main()

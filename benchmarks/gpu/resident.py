@@ -1,0 +1,102 @@
+"""Training with the data set on the card: many steps are one compiled call of JAX, batches are gathered and varied there. Keras on JAX.
+
+The network, its augmentation and its optimizer are cellclf's own; only the loop around them is here.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellclf.training.framework import require_keras
+from cellclf.training.network import Network, build_network
+from cellclf.training.recipe import OPTIMIZER, Recipe
+
+__all__ = ["Resident", "state_of"]
+
+
+def state_of(network: Any, optimizer: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Trainable and other variables of the network and the optimizer's, as arrays."""
+    return tuple([variable.value for variable in variables] for variables in (network.trainable_variables, network.non_trainable_variables, optimizer.variables))  # type: ignore[return-value]
+
+
+@dataclass
+class Resident:
+    """A network in training, its images and labels on the device, and the compiled call."""
+
+    network: Network
+    optimizer: Any
+    images: Any
+    truth: Any
+    state: tuple[list[Any], list[Any], list[Any]]
+    steps: Any
+    compile_s: float = 0.0
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: npt.NDArray[np.uint8], truth: npt.NDArray[np.int64], *, classes: int, total_steps: int, weights: Path | None = None, gather: bool = True) -> "Resident":
+        """Build it. gather=False: every step takes the first images as they lie, so what the gathering costs can be told."""
+        keras = require_keras("jax")
+        import jax
+
+        keras.utils.set_random_seed(recipe.seed)
+        keras.config.set_dtype_policy(recipe.precision)
+        network = build_network(recipe, classes=classes, weights=weights, steps_per_epoch=max(1, len(truth) // recipe.batch_size))
+        rate: Any = recipe.learning_rate
+        if recipe.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=total_steps)
+        optimizer = getattr(keras.optimizers, OPTIMIZER)(rate)
+        optimizer.build(network.training.trainable_variables)
+        state = state_of(network.training, optimizer)
+        steps = _compiled(keras, network.training, optimizer, recipe.batch_size, gather=gather)
+        return cls(network, optimizer, jax.device_put(images), jax.device_put(truth.astype(np.int32)), state, steps)
+
+    def run(self, positions: npt.NDArray[np.int64]) -> tuple[float, float]:
+        """Train on batches of rows [steps, batch]; returns mean loss and accuracy when all steps have ended. A new shape compiles first."""
+        import jax
+
+        self.state, loss, accuracy = self.steps(self.state, self.images, self.truth, jax.numpy.asarray(positions, dtype=np.int32))
+        return float(loss), float(accuracy)
+
+    def compile(self, positions: npt.NDArray[np.int64]) -> None:
+        """Compile for this number of steps and keep the seconds; trains nothing."""
+        import jax
+
+        started = time.perf_counter()
+        self.steps = self.steps.lower(self.state, self.images, self.truth, jax.numpy.asarray(positions, dtype=np.int32)).compile()
+        self.compile_s += time.perf_counter() - started
+
+    def write_back(self) -> None:
+        """Give the trained values to the Keras variables, so that the network can be evaluated and saved."""
+        variables = (self.network.training.trainable_variables, self.network.training.non_trainable_variables, self.optimizer.variables)
+        for targets, values in zip(variables, self.state, strict=True):
+            for target, value in zip(targets, values, strict=True):
+                target.assign(value)
+
+
+def _compiled(keras: Any, model: Any, optimizer: Any, batch: int, *, gather: bool) -> Any:
+    """(state, images, truth, positions [steps, batch]) → (state, mean loss, mean accuracy); the old state's memory is used again."""
+    import jax
+
+    def loss_of(trainable: Any, other: Any, images: Any, truth: Any) -> Any:
+        probabilities, other = model.stateless_call(trainable, other, images, training=True)
+        loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(truth, probabilities))
+        hits = keras.ops.mean(keras.ops.cast(keras.ops.argmax(probabilities, axis=-1) == truth, "float32"))
+        return loss, (other, hits)
+
+    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+
+    def steps(state: Any, images: Any, truth: Any, positions: Any) -> Any:
+        def step(state: Any, rows: Any) -> Any:
+            trainable, other, own = state
+            taken = (images[rows], truth[rows]) if gather else (images[:batch], truth[:batch])
+            (loss, (other, hits)), gradients = gradient_of(trainable, other, *taken)
+            trainable, own = optimizer.stateless_apply(own, gradients, trainable)
+            return (list(trainable), list(other), list(own)), (loss, hits)
+
+        state, (losses, hits) = jax.lax.scan(step, state, positions)
+        return state, losses.mean(), hits.mean()
+
+    return jax.jit(steps, donate_argnums=0)
