@@ -11,7 +11,7 @@ from cellclf.errors import InferenceError, VerificationError
 from cellclf.runtime.classifier import Classifier
 from cellclf.runtime.session import OnNote
 
-__all__ = ["BATCH_SIZES", "Verification", "verify"]
+__all__ = ["BATCH_SIZES", "Verification", "prove", "verify"]
 
 BATCH_SIZES = (1, 2, 7, 32)
 
@@ -31,8 +31,12 @@ class Verification:
 
 def verify(path: Path, *, device: str = "auto", on_note: OnNote | None = None) -> Verification:
     """Replay the golden cases alone and in batches of 1, 2, 7 and 32; raises VerificationError, ModelFileError, ProviderUnavailableError."""
-    classifier = Classifier(path, device=device, on_note=on_note)
-    card = classifier.card
+    return prove(Classifier(path, device=device, on_note=on_note))
+
+
+def prove(classifier: Classifier) -> Verification:
+    """The same for a file that is open already, on its very session; raises VerificationError."""
+    path, card = classifier.path, classifier.card
     if not card.golden:
         raise VerificationError(f"{path} carries no golden cases")
     images = np.stack([golden_image(case.seed, height_px=card.height_px, width_px=card.width_px) for case in card.golden])

@@ -66,9 +66,12 @@ def decode_file(path: Path, *, height_px: int, width_px: int) -> Pixels:
     return decode(content, height_px=height_px, width_px=width_px)
 
 
-def decode(content: bytes, *, height_px: int, width_px: int) -> Pixels:
-    """Decode an image's bytes to uint8 [height, width, 3], RGB; raises DecodeError with the reason."""
-    return np.asarray(_upright_image(content).resize((width_px, height_px), Image.Resampling.BILINEAR).convert("RGB"))
+def decode(content: bytes, *, height_px: int, width_px: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an image's bytes to uint8 [height, width, 3], RGB; raises DecodeError with the reason.
+
+    max_pixels: largest width × height that is decoded, at most MAX_PIXELS.
+    """
+    return np.asarray(_upright_image(content, max_pixels=max_pixels).resize((width_px, height_px), Image.Resampling.BILINEAR).convert("RGB"))
 
 
 def decode_thumbnail(content: bytes, *, longest_px: int) -> Pixels:
@@ -82,13 +85,13 @@ def decode_thumbnail(content: bytes, *, longest_px: int) -> Pixels:
     return np.asarray(image.resize(size, Image.Resampling.BOX).convert("RGB"))
 
 
-def _upright_image(content: bytes, *, at_least_px: int | None = None) -> Image.Image:
+def _upright_image(content: bytes, *, at_least_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The upright RGB or grey image in a file's bytes; at_least_px: a JPEG may come smaller, with no longer side below this. Raises DecodeError."""
     if not content:
         raise DecodeError("empty file")
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            _refuse_unusual(image)
+            _refuse_unusual(image, min(max_pixels, MAX_PIXELS))
             sixteen_bits = any(";16" in str(tile) for tile in image.tile)
             if at_least_px is not None:
                 image.draft("RGB", _in_proportion(image.size, at_least_px))
@@ -108,11 +111,11 @@ def _in_proportion(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
     return max(1, size[0] * longest_px // max(size)), max(1, size[1] * longest_px // max(size))
 
 
-def _refuse_unusual(image: Image.Image) -> None:
+def _refuse_unusual(image: Image.Image, max_pixels: int) -> None:
     """Raise DecodeError by the header alone, before any pixel is decoded."""
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DecodeError(f"{width} × {height} is more than {MAX_PIXELS:,} pixels")
+    if width * height > max_pixels:
+        raise DecodeError(f"{width} × {height} is more than {max_pixels:,} pixels")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise DecodeError(f"holds {frames} frames; give one image a file")

@@ -1,6 +1,6 @@
 """Classifier: an exported file, opened and ready to name what images show. The library's front door."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.card import Card, read_model_file
+from cellclf.card import Card, ModelFile, read_model_file
 from cellclf.data.decoding import RESIZE_METHOD, Pixels, decode, decode_file
 from cellclf.environment import usable_cores
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError, ProviderUnavailableError
@@ -67,12 +67,21 @@ class Failure:
 class Classifier:
     """An exported file on one device.
 
-    path: the .onnx file; None = the newest in ./exported. device: a row of PROVIDERS, a GPU's number, or auto. threads: CPU threads to use, None =
-    all this process may. on_note: called with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
+    path: the .onnx file, or one that was read already; None = the newest in ./exported. device: a row of PROVIDERS, a GPU's number, or auto.
+    threads: CPU threads of a call, None = all this process may. sessions: calls of `probabilities` that come at a time, from as many threads.
+    on_note: called with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
     """
 
-    def __init__(self, path: str | Path | None = None, *, device: str = "auto", threads: int | None = None, on_note: OnNote | None = None) -> None:
-        file = read_model_file(Path(path) if path is not None else newest_model())
+    def __init__(
+        self,
+        path: str | Path | ModelFile | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        sessions: int = 1,
+        on_note: OnNote | None = None,
+    ) -> None:
+        file = path if isinstance(path, ModelFile) else read_model_file(Path(path) if path is not None else newest_model())
         self.path: Path = file.path
         self.card: Card = file.card
         self.fingerprint: str = file.fingerprint
@@ -81,11 +90,12 @@ class Classifier:
         if threads is not None and threads < 1:
             raise CellclfError(f"threads {threads} must be at least 1")
         self.threads = threads or usable_cores()
+        self.sessions = sessions
         self._content = file.content
         self._device = device
         self._lock = Lock()
         self._sessions: dict[tuple[int, int], Session] = {}
-        self._first = self._open(self.threads, 1, on_note)
+        self._first = self._open(self.threads, sessions, on_note)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -103,8 +113,22 @@ class Classifier:
         return max(self.card.golden_tolerance, self._first.target.provider.golden_tolerance)
 
     def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """uint8 RGB [batch, height, width, 3] of the card's size → float32 [batch, classes], using all threads for the batch."""
-        return self._run(images, self.threads, 1)
+        """uint8 RGB [batch, height, width, 3] of the card's size → float32 [batch, classes], using `threads` threads for the batch."""
+        return self._run(images, self.threads, self.sessions)
+
+    def predictions(self, names: Sequence[str], rows: npt.NDArray[np.float32]) -> list[Prediction]:
+        """What rows of `probabilities`, float32 [batch, classes], say about the images of those names, decided as the card says."""
+        decision = decide(rows, self.labels, operating_point=self.card.operating_point, abstain=self.card.abstain)
+        found = []
+        for name, row, number, abstained in zip(names, rows, decision.called, decision.abstained, strict=True):
+            values = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
+            label = self.labels[number]
+            found.append(Prediction(name, label, values[label], values, bool(abstained), self.fingerprint, self.provider))
+        return found
+
+    def failure(self, name: str, error: str) -> Failure:
+        """The record of an input that could not be read."""
+        return Failure(name, error, self.fingerprint, self.provider)
 
     def predict(self, image: str | Path | bytes) -> Prediction:
         """Name what one image shows, given its path or its bytes; raises DecodeError with the reason."""
@@ -113,11 +137,11 @@ class Classifier:
             name, pixels = "", decode(image, height_px=height, width_px=width)
         else:
             name, pixels = str(image), decode_file(Path(image), height_px=height, width_px=width)
-        return self._predictions([name], self.probabilities(pixels[None]))[0]
+        return self.predictions([name], self.probabilities(pixels[None]))[0]
 
     def record(self, path: str | Path) -> Prediction | Failure:
         """One input's record, all threads at work on it; an unreadable file becomes a Failure."""
-        return self._predict_chunk([str(path)], self.threads, 1)[0]
+        return self._predict_chunk([str(path)], self.threads, self.sessions)[0]
 
     def predict_many(self, paths: Iterable[str | Path], *, batch_size: int = _BATCH) -> Iterator[Prediction | Failure]:
         """One record an input, in input order; an unreadable input becomes a Failure and the others go on.
@@ -137,11 +161,8 @@ class Classifier:
                 decoded.append(str(error))
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]
         readable = [path for path, pixels in zip(paths, decoded, strict=True) if not isinstance(pixels, str)]
-        predictions = iter(self._predictions(readable, self._run(np.stack(images), threads, sessions)) if images else ())
-        return [
-            Failure(path, pixels, self.fingerprint, self.provider) if isinstance(pixels, str) else next(predictions)
-            for path, pixels in zip(paths, decoded, strict=True)
-        ]
+        predictions = iter(self.predictions(readable, self._run(np.stack(images), threads, sessions)) if images else ())
+        return [self.failure(path, pixels) if isinstance(pixels, str) else next(predictions) for path, pixels in zip(paths, decoded, strict=True)]
 
     def _run(self, images: Pixels, threads: int, sessions: int) -> npt.NDArray[np.float32]:
         session = self._open(threads, sessions)
@@ -161,15 +182,6 @@ class Classifier:
                 opened = open_session(self._content, device=self._device, threads=threads, sessions=sessions, on_note=on_note)
                 self._sessions[threads, sessions] = opened
             return self._sessions[threads, sessions]
-
-    def _predictions(self, paths: list[str], rows: npt.NDArray[np.float32]) -> list[Prediction]:
-        decision = decide(rows, self.labels, operating_point=self.card.operating_point, abstain=self.card.abstain)
-        found = []
-        for path, row, number, abstained in zip(paths, rows, decision.called, decision.abstained, strict=True):
-            values = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
-            label = self.labels[number]
-            found.append(Prediction(path, label, values[label], values, bool(abstained), self.fingerprint, self.provider))
-        return found
 
 
 def newest_model(folder: Path = EXPORTED) -> Path:
