@@ -4,18 +4,19 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint wheel bench results-spine results-studies results-best results-speed results-audit constraints clean
+.PHONY: help install demo test lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit constraints clean
 
 help:
 	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
 	@echo "make test            install, then run the whole test suite"
 	@echo "make lint            ruff, mypy --strict, import-linter"
 	@echo "make wheel           build the wheel; predict and verify from it in a fresh environment without TensorFlow"
-	@echo "make bench           pytest benchmarks/"
+	@echo "make bench           pytest benchmarks/: at most five minutes on two cores"
 	@echo "make results-spine   train and measure on the real data sets (needs CELLCLF_DATA and CELLCLF_WEIGHTS); writes docs/results/spine.*"
 	@echo "make results-studies the five studies at a scale for two cores; writes docs/results/studies/"
 	@echo "make results-best    the best recipes for two cores against published figures; writes docs/results/best.*"
-	@echo "make results-speed   run the benchmarks and write docs/results/speed.*"
+	@echo "make results-speed   measure start-up, files to predictions and frozen training; writes docs/results/speed.*"
+	@echo "make results-cpu     measure every backbone, precision and peer, and training (about 35 minutes); writes docs/results/cpu.*"
 	@echo "make results-audit   measure how well the audit finds families of copies (needs CELLCLF_DATA); writes docs/results/audit.*"
 	@echo "make constraints     solve constraints.txt anew"
 
@@ -64,8 +65,13 @@ results-best: install
 
 results-speed: install
 	mkdir -p docs/results
-	$(BIN)/python -m pytest benchmarks/ --benchmark-json=docs/results/speed.json
+	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py --full --benchmark-json=docs/results/speed.json
 	$(BIN)/python benchmarks/speed_page.py
+
+results-cpu: install
+	mkdir -p build
+	$(BIN)/python -m pytest benchmarks/test_inference.py benchmarks/test_training.py --full --benchmark-json=build/cpu.json; \
+	    measured=$$?; $(BIN)/python -m benchmarks.cpu_page build/cpu.json && exit $$measured
 
 results-audit: install
 	$(BIN)/python -m benchmarks.audit_accuracy

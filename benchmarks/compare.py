@@ -19,7 +19,7 @@ __all__ = ["Change", "Paired", "changes", "paired", "report"]
 
 Key = tuple[str, ...]
 
-_IDENTITY = ("backbone", "image_size_px", "labels", "engine", "provider", "precision", "batch", "threads", "sessions")
+_IDENTITY = ("backbone", "image_size_px", "labels", "engine", "provider", "precision", "batch", "threads", "sessions", "file")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def paired(content: Mapping[str, Any]) -> dict[Key, Paired]:
         extra = row["extra_info"]
         if extra.get("ratios") and extra[EXTRA_INFO_KEY]["engine"] != extra["reference"]:
             fields = extra[EXTRA_INFO_KEY]
+            fields = {**fields, "file": fields["model"] if fields["made"] == "exported" else fields["made"]}
             key = tuple(str(fields[name]) for name in _IDENTITY)
             found[key] = Paired(tuple(extra["ratios"]), tuple(extra["processor_ratios"]), bool(fields["steady"]))
     return found

@@ -91,16 +91,9 @@ def saved_weights(file: Path) -> Path:
 
 def _open_ours(asked: Asked) -> Opened:
     from cellclf import Classifier
-    from cellclf.card import read_model_file
-    from cellclf.runtime.session import open_session
 
-    if asked.sessions == 1:
-        classifier = Classifier(asked.file, device=asked.provider, threads=asked.threads)
-        return Opened(classifier.provider, lambda _: [classifier.probabilities])
-    # Side by side as the files → predictions pipeline runs them.
-    content = read_model_file(asked.file).content
-    session = open_session(content, device=asked.provider, threads=asked.threads_each, sessions=asked.sessions)
-    return Opened(session.provider, lambda _: [session.run] * asked.sessions)
+    classifier = Classifier(asked.file, device=asked.provider, threads=asked.threads_each, sessions=asked.sessions)
+    return Opened(classifier.provider, lambda _: [classifier.probabilities] * asked.sessions)
 
 
 def _open_loop(asked: Asked) -> Opened:

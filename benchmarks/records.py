@@ -10,6 +10,7 @@ from benchmarks.engines import REFERENCE
 from benchmarks.steadiness import NEEDED, TOLERANCE, Turns, spread
 from benchmarks.subjects import Subject
 from cellclf.environment import Environment, usable_cores
+from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement, percentile
 
 __all__ = ["PERCENTILES", "WINDOWS_KEY", "Ratios", "ReplayClock", "all_samples", "measurement", "ratios", "recorded"]
@@ -106,6 +107,7 @@ def measurement(
         joules_per_image=None if None in joules else sum(filter(None, joules)) / images,
         accuracy=accuracy,
         cores=usable_cores(),
+        gpu=next(iter(environment.gpus), None) if PROVIDERS[entrant.provider].gpu else None,
     )
 
 

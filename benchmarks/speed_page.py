@@ -17,6 +17,8 @@ def row(found: dict[str, Any]) -> str:
     others = [
         f"{name} {extra[name]:.2f}" for name in ("images_per_second", "share_of_bound", "decode_s", "network_s", "images", "limit") if name in extra
     ]
+    if "stages_ms" in extra:
+        others.append("ms an image: " + ", ".join(f"{stage} {value:.3f}" for stage, value in extra["stages_ms"].items()))
     return f"| {found['name']} | {stats['median']:.3f} | {peer} | {ratio} | {target} | {stats['rounds']} | {', '.join(others)} |"
 
 

@@ -114,7 +114,7 @@ def stages_of(classifier: Classifier, paths: list[Path]) -> dict[str, float]:
     mark()
     rows = classifier.probabilities(batch)
     mark()
-    records = classifier._predictions([str(path) for path in paths], rows)
+    records = classifier.predictions([str(path) for path in paths], rows)
     mark()
     sizes = [Image.open(io.BytesIO(content)).size for content in contents]
     marks_s = np.diff(marks)
