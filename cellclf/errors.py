@@ -15,6 +15,7 @@ CellclfError
 ├── ParityError             an export whose numbers differ from the trained network's
 ├── InferenceError          a network that could not be run, or gave values that are no probabilities
 ├── VerificationError       an exported file that gives other numbers here than where it was made
+├── ServingError            a service that cannot start as asked, or a request that it refuses
 ├── ProviderUnavailableError    an execution provider that was asked for and cannot be had
 └── MissingExtraError       an optional part of the installation is not there
 """
@@ -32,6 +33,7 @@ __all__ = [
     "ParityError",
     "ProviderUnavailableError",
     "RunError",
+    "ServingError",
     "StoredFileError",
     "StudyError",
     "UnknownNameError",
@@ -98,6 +100,10 @@ class InferenceError(CellclfError):
 
 class VerificationError(CellclfError):
     """An exported file that does not give here what it gave where it was made."""
+
+
+class ServingError(CellclfError):
+    """A service that cannot start as it was asked to, or a request that it refuses."""
 
 
 class ProviderUnavailableError(CellclfError):
