@@ -41,7 +41,9 @@ def matrix_rates(device: torch.device, check: bool) -> list[dict[str, Any]]:
         exact = left[:64].double() @ right.double()
         error = float((torch.mm(left, right)[:64].double() - exact).norm() / exact.norm())
         found = rate(_repeated(lambda left=left, right=right, out=out: torch.mm(left, right, out=out), device), items=1, window_s=window_s(device))  # type: ignore[misc]
-        rows.append({"what": f"matmul {name}", "size": size, "tflops": found.per_second * 2 * size**3 / 1e12, "error": error, "measured": found.record()})
+        rows.append(
+            {"what": f"matmul {name}", "size": size, "tflops": found.per_second * 2 * size**3 / 1e12, "error": error, "measured": found.record()}
+        )
         if not error < 1e-2:
             raise SystemExit(f"matmul {name}: the product is wrong by {error:.2g}")
     return rows

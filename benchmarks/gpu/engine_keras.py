@@ -71,7 +71,13 @@ def _speed(recipe: Recipe, options: argparse.Namespace, *, gather: bool) -> dict
     if not np.isfinite(losses).all():
         raise ValueError("the loss is no longer finite")
     device = str(jax.devices()[0])
-    return found.record() | {"compile_s": resident.compile_s, "first_call_s": first_s, "device": device, "first_loss": losses[0], "last_loss": losses[-1]}
+    return found.record() | {
+        "compile_s": resident.compile_s,
+        "first_call_s": first_s,
+        "device": device,
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
 
 
 def _write(row: dict[str, Any], options: argparse.Namespace) -> None:

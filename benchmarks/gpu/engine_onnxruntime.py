@@ -6,7 +6,9 @@ A session whose first provider is not the one asked for, or that leaves nodes to
 import argparse
 import gc
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.gpu.record import arguments, say
 from benchmarks.gpu.skeleton import cpu_session, fill, read_skeleton
-from benchmarks.gpu.timing import AGREE, latency, rate
+from benchmarks.gpu.timing import latency, rate
 from cellclf.artifact.golden import golden_image
 from cellclf.artifact.precisions import PRECISIONS
 
@@ -79,7 +81,7 @@ class Bound:
         chosen = (provider, {} if check else choice.options())
         try:
             self.session = onnxruntime.InferenceSession(graph.content, options, providers=[chosen])
-        except Exception as error:  # noqa: BLE001  # whatever the provider raises makes this choice invalid, and is kept
+        except Exception as error:  # whatever the provider raises makes this choice invalid, and is kept
             raise InvalidError(f"{type(error).__name__}: {str(error).splitlines()[0][:300]}") from error
         self.provider = str(self.session.get_providers()[0])
         if self.provider != provider:
@@ -161,61 +163,77 @@ def try_choice(graph: Graph, choice: Choice, options: argparse.Namespace) -> dic
     return row
 
 
-def search(graph: Graph, options: argparse.Namespace) -> tuple[Choice, list[dict[str, Any]]]:
-    """One option after another, keeping what is faster: layout, CUDA graph, convolution search, workspace. Raises InvalidError if none works."""
-    tried: list[dict[str, Any]] = []
-
-    def best_of(*choices: Choice) -> Choice:
-        tried.extend(try_choice(graph, choice, options) for choice in choices)
-        valid = [row for row in tried if "invalid" not in row]
-        if not valid:
-            raise InvalidError("; ".join(row["invalid"] for row in tried))
-        return Choice(**max(valid, key=lambda row: row["images_per_second"])["choice"])
-
-    best = best_of(Choice(prefer_nhwc=True), Choice())
-    best = best_of(replace(best, cuda_graph=True))
-    best = best_of(replace(best, search="EXHAUSTIVE"))
-    if options.thorough:
-        best = best_of(replace(best, max_workspace=False), replace(best, prefer_nhwc=not best.prefer_nhwc))
-    return best, tried
+def stages(*, thorough: bool) -> list[Callable[[Choice], tuple[Choice, ...]]]:
+    """What is tried on top of the best so far, the slow convolution search last."""
+    found: list[Callable[[Choice], tuple[Choice, ...]]] = [
+        lambda best: (replace(best, cuda_graph=True),),
+        lambda best: (replace(best, search="EXHAUSTIVE"),),
+    ]
+    if thorough:
+        found.append(lambda best: (replace(best, max_workspace=False), replace(best, prefer_nhwc=not best.prefer_nhwc)))
+    return found
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one backbone and batch."""
+def measure(options: argparse.Namespace) -> None:
+    """Search one option after another, keeping what is faster; write the row whenever the best has been measured anew."""
     graph = load_graph(options)
     row: dict[str, Any] = {"engine": "onnxruntime", "backbone": options.backbone, "batch": options.batch, "image_size_px": graph.images.shape[1]}
     row["fp32_spread"] = float(graph.expected.std(axis=0).max())
-    try:
-        best, tried = search(graph, options)
-    except InvalidError as error:
-        return row | {"invalid": str(error)}
-    bound = Bound(graph, best, check=options.check)
-    row |= {"choice": asdict(best), "tried": tried, "provider": bound.provider, "max_difference": difference(bound, graph)}
-    throughput = rate(bound.calls, items=options.batch, window_s=0.005 if options.check else 1.0)
-    row["throughput"] = throughput.record()
+    tried = [try_choice(graph, choice, options) for choice in (Choice(prefer_nhwc=True), Choice())]
+    best = _fastest(tried)
+    for more in [None, *stages(thorough=options.thorough)]:
+        if best is None:
+            break
+        if more is not None:
+            tried.extend(try_choice(graph, choice, options) for choice in more(best))
+        if more is None or _fastest(tried) != best:
+            best = _fastest(tried)
+            assert best is not None
+            row |= timed(graph, best, options)
+        _write(row | {"tried": tried}, options)
+    if best is None:
+        _write(row | {"tried": tried, "invalid": "; ".join(found["invalid"] for found in tried)}, options)
+
+
+def _fastest(tried: list[dict[str, Any]]) -> Choice | None:
+    valid = [row for row in tried if "invalid" not in row]
+    return Choice(**max(valid, key=lambda row: row["images_per_second"])["choice"]) if valid else None
+
+
+def timed(graph: Graph, choice: Choice, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one choice."""
+    bound = Bound(graph, choice, check=options.check)
+    row: dict[str, Any] = {"choice": asdict(choice), "provider": bound.provider, "max_difference": difference(bound, graph)}
+    throughput = rate(bound.calls, items=options.batch, window_s=0.005 if options.check else 0.6)
     calls = 6 if options.check else LATENCY_CALLS if options.batch == 1 else 200
+    row["throughput"] = throughput.record()
     row["latency"] = latency(bound.call, calls=calls, warm_up=2 if options.check else 50).record()
-    row["latency_from_host"] = latency(lambda: bound.call_from_host(graph.images), calls=calls, warm_up=2).record()  # type: ignore[arg-type,return-value]
-    if not throughput.agree:
-        row["unsteady"] = f"windows differ by more than {AGREE:.0%}"
+
+    def from_host() -> None:
+        bound.call_from_host(graph.images)
+
+    row["latency_from_host"] = latency(from_host, calls=min(calls, 500), warm_up=2).record()
+    row["unsteady"] = not throughput.agree
     return row
 
 
+def _write(row: dict[str, Any], options: argparse.Namespace) -> None:
+    options.result.write_text(json.dumps(row), encoding="utf-8")
+
+
 def main() -> None:
-    """Print rows while searching; write the last one to --result."""
+    """Print what is tried; write the row to --result."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--thorough", action="store_true")
-    parser.add_argument("--result", required=True)
+    parser.add_argument("--result", type=Path, required=True)
     options = parser.parse_args()
     if not options.check:
         import onnxruntime
 
         onnxruntime.preload_dlls()
-    row = measure(options)
-    with open(options.result, "w", encoding="utf-8") as stream:  # noqa: PTH123
-        json.dump(row, stream)
+    measure(options)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ MobileNet and Xception are written out; ResNet50, InceptionV3 and VGG16 are torc
 Padding is symmetric where Keras pads one side more; sizes and multiply-adds are the same.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,8 +14,6 @@ from torch import nn
 from cellclf.backbones import BACKBONES
 
 __all__ = ["build"]
-
-
 
 
 class Scaled(nn.Module):
@@ -69,7 +68,7 @@ class _Xception(nn.Module):
     def __init__(self, widths: tuple[int, ...], *, first_relu: bool = True, down: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for position, (channels, out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for position, (channels, out) in enumerate(itertools.pairwise(widths)):
             if position or first_relu:
                 layers.append(nn.ReLU())
             layers += [nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False), *_convolution(channels, out, 1)]

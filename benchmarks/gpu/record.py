@@ -12,7 +12,7 @@ from cellclf.backbones import BACKBONES
 from cellclf.documents import Document
 from cellclf.environment import Environment
 
-__all__ = ["CARRY", "Machine", "Result", "STUDY_BACKBONES", "arguments", "machine", "save", "say"]
+__all__ = ["CARRY", "STUDY_BACKBONES", "Machine", "Result", "arguments", "image_size_px", "machine", "save", "say"]
 
 HERE = Path(__file__).resolve().parent
 CARRY = HERE / "carry"

@@ -20,7 +20,10 @@ __all__ = ["Resident", "state_of"]
 
 def state_of(network: Any, optimizer: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """Trainable and other variables of the network and the optimizer's, as arrays."""
-    return tuple([variable.value for variable in variables] for variables in (network.trainable_variables, network.non_trainable_variables, optimizer.variables))  # type: ignore[return-value]
+    return tuple(
+        [variable.value for variable in variables]
+        for variables in (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
+    )  # type: ignore[return-value]
 
 
 @dataclass
@@ -36,7 +39,17 @@ class Resident:
     compile_s: float = 0.0
 
     @classmethod
-    def of(cls, recipe: Recipe, images: npt.NDArray[np.uint8], truth: npt.NDArray[np.int64], *, classes: int, total_steps: int, weights: Path | None = None, gather: bool = True) -> "Resident":
+    def of(
+        cls,
+        recipe: Recipe,
+        images: npt.NDArray[np.uint8],
+        truth: npt.NDArray[np.int64],
+        *,
+        classes: int,
+        total_steps: int,
+        weights: Path | None = None,
+        gather: bool = True,
+    ) -> "Resident":
         """Build it. gather=False: every step takes the first images as they lie, so what the gathering costs can be told."""
         keras = require_keras("jax")
         import jax
