@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cellclf.artifact.fold import fold
 from cellclf.training.framework import require_keras
 from cellclf.training.network import layers_of
 
@@ -29,7 +30,7 @@ def to_onnx(network: Any) -> Any:
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     _name_batch(model)
-    return _simplified(model)
+    return fold(_simplified(model))
 
 
 def divide_logits(network: Any, temperature: float) -> None:

@@ -31,9 +31,10 @@ __all__ = [
 class Provider:
     """name: as a user types it. runs_as: as records name it when it really runs (ONNX Runtime's name; OpenVINO's device and precision).
 
-    engine: the runtime that opens it. options: its options there. gpu: whether it takes a device number. libraries: shared libraries it loads, with
-    {cuda} for the CUDA generation that this ONNX Runtime was built for. golden_tolerance: how far its probabilities may be from a file's golden
-    cases where that is more than the file allows; 0 = it computes in the file's own precision.
+    engine: the runtime that opens it. options: its options there. options_by_precision: more of them for files of a precision. variants: sets of
+    options that `tune` tries beside these; one is used only where it gives the numbers of the file's golden cases. gpu: whether it takes a device
+    number. libraries: shared libraries it loads, with {cuda} for the CUDA generation that this ONNX Runtime was built for. golden_tolerance: how
+    far its probabilities may be from a file's golden cases where that is more than the file allows; 0 = it computes in the file's own precision.
     """
 
     name: str
@@ -41,11 +42,28 @@ class Provider:
     engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
     gpu: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    options_by_precision: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    variants: tuple[Mapping[str, str], ...] = ()
     libraries: tuple[str, ...] = ()
     golden_tolerance: float = 0.0
 
 
 _CUDA_LIBRARIES = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcudnn.so.9")
+
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # it would change an fp32 file's probabilities in the third digit
+    "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE takes seconds for each new batch size
+    "cudnn_conv_use_max_workspace": "1",
+    "arena_extend_strategy": "kSameAsRequested",  # grows by what is asked for, not to the next power of two
+}
+"""fuse_conv_bias is left alone: it has given wrong numbers. Not yet measured on a GPU."""
+
+_CUDA_VARIANTS: tuple[Mapping[str, str], ...] = tuple(
+    {"cudnn_conv_algo_search": search, "prefer_nhwc": nhwc, "enable_cuda_graph": graph}
+    for search in ("HEURISTIC", "EXHAUSTIVE")
+    for nhwc in ("0", "1")
+    for graph in ("0", "1")
+)
 
 PROVIDERS: Table[Provider] = Table(
     "device",
@@ -59,12 +77,14 @@ PROVIDERS: Table[Provider] = Table(
             options={"INFERENCE_PRECISION_HINT": "bf16"},
             golden_tolerance=0.16,  # what an fp16 file is allowed, eight times: bfloat16 has three significant bits less
         ),
-        # TF32 would change an fp32 file's probabilities in the third digit.
-        Provider(name="cuda", runs_as="CUDAExecutionProvider", gpu=True, options={"use_tf32": "0"}, libraries=_CUDA_LIBRARIES),
+        Provider(name="cuda", runs_as="CUDAExecutionProvider", gpu=True, options=_CUDA_OPTIONS, variants=_CUDA_VARIANTS, libraries=_CUDA_LIBRARIES),
         Provider(
             name="tensorrt",
             runs_as="TensorrtExecutionProvider",
             gpu=True,
+            # The path is filled in with a folder of the network, its precision and the GPU when a session is opened.
+            options={"trt_engine_cache_enable": "1", "trt_engine_cache_path": "", "trt_timing_cache_enable": "1"},
+            options_by_precision={"fp16": {"trt_fp16_enable": "1"}, "int8": {"trt_int8_enable": "1"}},
             libraries=(*_CUDA_LIBRARIES, "libnvinfer.so.10", "libnvonnxparser.so.10"),
         ),
     ],

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError, MissingExtraError, ModelFileError, ProviderUnavailableError
 from cellclf.runtime.buckets import bucket_of, padded, parts
-from cellclf.runtime.engines.protocol import Session
+from cellclf.runtime.engines.protocol import Session, Wanted
 from cellclf.runtime.providers import Target
 
 __all__ = ["open_openvino"]
@@ -21,7 +21,7 @@ _LARGEST_BATCH = 32
 """Images computed at once; more in a batch no longer helps a CPU."""
 
 
-def open_openvino(content: bytes, target: Target, *, threads: int, sessions: int) -> Session:
+def open_openvino(content: bytes, target: Target, wanted: Wanted) -> Session:
     """Open on the CPU in the row's precision, with threads · sessions threads in `sessions` streams; see Engine."""
     try:
         import openvino
@@ -39,10 +39,10 @@ def open_openvino(content: bytes, target: Target, *, threads: int, sessions: int
         raise ModelFileError(f"OpenVINO cannot load the network: {_reason(error)}") from error
     options = {
         **target.provider.options,
-        "INFERENCE_NUM_THREADS": threads * sessions,
-        "NUM_STREAMS": sessions,
+        "INFERENCE_NUM_THREADS": wanted.threads * wanted.sessions,
+        "NUM_STREAMS": wanted.sessions,
         "ENABLE_CPU_PINNING": False,  # other sessions and processes would be pinned to the very same cores
-        "PERFORMANCE_HINT": "LATENCY" if sessions == 1 else "THROUGHPUT",
+        "PERFORMANCE_HINT": "LATENCY" if wanted.sessions == 1 else "THROUGHPUT",
     }
     return _OpenVinoSession(core, model, options, target)
 
