@@ -38,6 +38,15 @@ def _cells_strong(keras: Any) -> list[Any]:
     ]
 
 
+def _cells_stain(keras: Any) -> list[Any]:
+    layers = keras.layers
+    return [
+        *_cells_strong(keras),
+        layers.RandomHue(0.08, value_range=(0, 255)),  # Keras halves the factor: a turn of up to 4 % of the colour circle
+        layers.RandomSaturation((0.35, 0.65), value_range=(0, 255)),  # .5 leaves the saturation as it is
+    ]
+
+
 def _xray(keras: Any) -> list[Any]:
     layers = keras.layers
     return [
@@ -48,6 +57,18 @@ def _xray(keras: Any) -> list[Any]:
     ]
 
 
+def _xray_strong(keras: Any) -> list[Any]:
+    layers = keras.layers
+    return [
+        layers.RandomFlip("horizontal"),
+        layers.RandomRotation(0.03, fill_mode="nearest"),
+        layers.RandomTranslation(0.1, 0.1, fill_mode="nearest"),
+        layers.RandomZoom((-0.25, 0.15), fill_mode="nearest"),
+        layers.RandomContrast(0.4, value_range=(0, 255)),
+        layers.RandomBrightness(0.2, value_range=(0, 255)),
+    ]
+
+
 AUGMENTATIONS: Table[Augmentation] = Table(
     "augmentation",
     [
@@ -55,6 +76,12 @@ AUGMENTATIONS: Table[Augmentation] = Table(
         Augmentation("light", "horizontal flips, shifts of up to 8 %", _light),
         Augmentation("cells", "flips on both axes, any rotation (a smear has no upright)", _cells),
         Augmentation("cells-strong", "as cells, zoom of up to 20 %, contrast of up to 25 %, brightness of up to 12 %", _cells_strong),
+        Augmentation("cells-stain", "as cells-strong, hue of up to 4 % of the circle, saturation of up to 30 % (stains differ)", _cells_stain),
         Augmentation("xray", "horizontal flips, shifts of up to 8 %, zoom of up to 15 %, contrast of up to 20 %", _xray),
+        Augmentation(
+            "xray-strong",
+            "horizontal flips, turns of up to 11°, shifts of up to 10 %, zoom of up to 25 %, contrast of up to 40 %, brightness of up to 20 %",
+            _xray_strong,
+        ),
     ],
 )
