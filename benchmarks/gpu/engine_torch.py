@@ -1,6 +1,7 @@
 """One backbone in compiled PyTorch, channels_last, fp16, in a process of its own: the peer, with a search of its own modes and the same checks."""
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -11,12 +12,15 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.networks import build
-from benchmarks.gpu.record import arguments, image_size_px, say
+from benchmarks.gpu.record import arguments, say
+from benchmarks.gpu.skeleton import read_skeleton
 from benchmarks.gpu.timing import latency, rate
+from benchmarks.gpu.work import multiply_adds
 from cellclf.artifact.golden import golden_image
 
 GOLDEN = 8
 TOLERANCE = 0.02
+SAME_WORK = 0.02
 LATENCY_CALLS = 2000
 THOROUGH_MODES = ("default", "reduce-overhead", "max-autotune")
 
@@ -27,15 +31,25 @@ def measure(options: argparse.Namespace) -> None:
     if options.check:
         torch.set_num_threads(1)
     torch.backends.cudnn.benchmark = True
-    size = options.size or image_size_px(options.backbone)
+    skeleton = read_skeleton(options.carry / "skeletons" / f"{options.backbone}.onnx.gz")
+    size = skeleton.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     golden = torch.from_numpy(np.stack([golden_image(seed, height_px=size, width_px=size) for seed in range(GOLDEN)]))
-    network = _settled(build(options.backbone), golden)
+    network = build(options.backbone)
+    work = compare_work(network, skeleton, size)
+    network = _settled(network, golden)
     with torch.inference_mode():
         expected = network(golden)
     half = torch.bfloat16 if options.check else torch.float16  # the CPU's compiled fp16 is not worth a check
     network = network.to(device=device, dtype=half, memory_format=torch.channels_last)
     images = golden.repeat(-(-options.batch // GOLDEN), 1, 1, 1)[: options.batch].to(device)
-    row: dict[str, Any] = {"engine": "torch.compile", "backbone": options.backbone, "batch": options.batch, "image_size_px": size, "tried": []}
+    row: dict[str, Any] = {
+        "engine": "torch.compile",
+        "backbone": options.backbone,
+        "batch": options.batch,
+        "image_size_px": size,
+        "tried": [],
+        **work,
+    }
     fastest = 0.0
     for mode in _modes(options):
         found, call = try_mode(network, images, expected, mode, options)
@@ -49,6 +63,19 @@ def measure(options: argparse.Namespace) -> None:
         else:
             row.pop("invalid", None)
         options.result.write_text(json.dumps(row), encoding="utf-8")
+
+
+def compare_work(network: Any, skeleton: Any, size: int) -> dict[str, float]:
+    """Multiply-adds of both networks for one image; refuses a peer whose differ by more than SAME_WORK."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        copy.deepcopy(network).eval().to("meta")(torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta"))
+    ours, peers = multiply_adds(skeleton), counter.get_total_flops() / 2
+    if abs(peers / ours - 1) > SAME_WORK:
+        raise SystemExit(f"the PyTorch network does {peers:.3g} multiply-adds, ours {ours:.3g}: not the same network")
+    return {"multiply_adds": peers, "multiply_adds_over_ours": peers / ours}
 
 
 def _modes(options: argparse.Namespace) -> tuple[str, ...]:
@@ -153,7 +180,6 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--size", type=int, default=0, help="height and width in pixels (default: the backbone's own)")
     parser.add_argument("--thorough", action="store_true")
     parser.add_argument("--no-compile", action="store_true", help="with --check: eager, where there is no C++ compiler")
     parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache and time nothing")

@@ -68,7 +68,7 @@ def warm(options: argparse.Namespace) -> None:
 def _command(engine: str, backbone: str, batch: int, result: Path, options: argparse.Namespace) -> list[str]:
     command = [sys.executable, "-m", ENGINES[engine], "--backbone", backbone, "--batch", str(batch), "--result", str(result)]
     command += ["--carry", str(options.carry), *(["--check"] if options.check else []), *(["--thorough"] if options.thorough else [])]
-    return [*command, "--size", "96", "--no-compile"] if options.check and engine == "torch.compile" else command
+    return [*command, "--no-compile"] if options.check and engine == "torch.compile" else command
 
 
 def run_engine(engine: str, backbone: str, batch: int, options: argparse.Namespace, *, limit_s: float) -> dict[str, Any]:

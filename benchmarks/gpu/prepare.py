@@ -91,7 +91,7 @@ def data(options: argparse.Namespace) -> None:
     target = options.carry / "parts" / "data"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    with tarfile.open(target / "blood-cells.tar", "w") as archive:
+    with tarfile.open(target / "blood-cells.tar.gz", "w:gz") as archive:
         for folder in ("TRAIN", "TEST"):
             archive.add(root / folder, arcname=f"blood-cells/{folder}")
     found = scan("blood-cells", group_rule=None)

@@ -39,7 +39,7 @@ export CELLCLF_DATA="$PLACE/data" CELLCLF_CACHE="$PLACE/cache" CELLCLF_WEIGHTS="
 CARRIED="--carry $PLACE"
 # The families of the images were found where the data were packed; here they are only read.
 if [ -d "$PLACE/data" ] && [ ! -e "$PLACE/cache/families" ]; then
-    tar -x -C "$PLACE/data" -f "$PLACE/data/blood-cells.tar" && mkdir -p "$PLACE/cache" && cp -r "$PLACE/data/families" "$PLACE/cache/"
+    tar -x -C "$PLACE/data" -f "$PLACE/data/blood-cells.tar.gz" && mkdir -p "$PLACE/cache" && cp -r "$PLACE/data/families" "$PLACE/cache/"
 fi
 # Figures of earlier calls, so that a script goes on where it was stopped; $OUT is emptied before every call.
 RESULTS="$PLACE/results"

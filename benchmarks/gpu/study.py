@@ -34,7 +34,7 @@ def recipe_of(name: str, options: argparse.Namespace) -> Recipe:
     if not any(path.exists() for path in places(BACKBONES[variation.backbone])):
         changes |= {"weights": "none", **SCRATCH}
     if options.check:
-        changes |= {"image_size_px": 80, "weights": "none", "data": recipe.data.model_copy(update={"data": options.data})}
+        changes |= {"backbone": "mobilenet025", "image_size_px": 32, "weights": "none", "data": recipe.data.model_copy(update={"data": options.data})}
     return Recipe.model_validate(recipe.model_dump() | {name: value for name, value in changes.items() if value is not None} | _plain(changes))
 
 

@@ -1,0 +1,80 @@
+"""The results page: what it says without a GPU, and that every figure of the JSON finds its place."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.page import NOT_YET, RESULTS, page
+from benchmarks.gpu.record import Machine, Result
+from cellclf.environment import Environment
+
+GPU = {"name": "NVIDIA H200", "driver_version": "580", "clocks.sm": "1980 MHz", "clocks.mem": "3201 MHz", "temperature.gpu": "40"}
+MS = {"ms": {"50": 1.5, "90": 1.75, "95": 2.0, "99": 2.25}}
+
+
+def store(folder: Path, kind: str, rows: list[dict[str, Any]], *, check: bool = False, gpu: dict[str, str] = GPU) -> None:
+    machine = Machine(environment=Environment.of_this_machine(), packages={"torch": "2.11.0"}, gpu=gpu, load_average=0.5)
+    Result(kind=kind, check=check, command=f"python -m benchmarks.gpu.{kind}", machine=machine, rows=tuple(rows)).write(folder / f"{kind}.json")
+
+
+def inference_row(engine: str, per_second: float) -> dict[str, Any]:
+    return {
+        "engine": engine,
+        "backbone": "resnet50",
+        "batch": 256,
+        "image_size_px": 224,
+        "choice": {"prefer_nhwc": True},
+        "throughput": {"per_second": per_second},
+        "latency": MS,
+        "latency_from_host": MS,
+        "max_difference": 0.001,
+        "unsteady": False,
+    }
+
+
+def test_without_json_every_section_says_not_yet_measured(tmp_path: Path) -> None:
+    text = page(tmp_path / "missing")
+    assert text.count(NOT_YET) == 6
+
+
+def test_a_check_and_a_machine_without_gpu_are_no_measurements(tmp_path: Path) -> None:
+    store(tmp_path, "ceilings", [{"what": "matmul fp16", "size": 128, "tflops": 1.0}], check=True)
+    store(tmp_path, "training", [], gpu={})
+    assert page(tmp_path) == page(tmp_path / "missing")
+
+
+def test_inference_stands_beside_its_peer_and_its_roofline(tmp_path: Path) -> None:
+    bound = {"what": "roofline", "backbone": "resnet50", "batch": 256, "image_size_px": 224, "multiply_adds": 3.86e9, "layer_by_layer": 5e4}
+    store(tmp_path, "ceilings", [{"what": "matmul fp16", "size": 8192, "tflops": 700.0}, {**bound, "images_per_second": 80_000.0}])
+    invalid = {"engine": "onnxruntime", "backbone": "vgg16", "batch": 1, "invalid": "asked for CUDAExecutionProvider, got ['CPUExecutionProvider']"}
+    store(tmp_path, "inference", [inference_row("torch.compile", 30_000.0), inference_row("onnxruntime", 36_000.0), invalid])
+    text = page(tmp_path)
+    assert "| ResNet50, 224, 256 | onnxruntime | 36,000 | 45% | 1.20 | ≥ 1.00 | 1.500 / 1.750 / 2.250 |" in text
+    assert "| VGG16, , 1 | onnxruntime | invalid: asked for CUDAExecutionProvider" in text
+    assert "NVIDIA H200, driver 580" in text
+
+
+def test_training_gives_ratio_and_shares(tmp_path: Path) -> None:
+    peer = {"engine": "torch.compile", "backbone": "resnet50", "batch": 256, "plain": {"per_second": 4000.0, "compile_s": 50.0}}
+    ours = {**peer, "engine": "keras-jax", "plain": {"per_second": 3600.0, "compile_s": 40.0}, "input_share": 0.01, "augmentation_share": 0.2}
+    stopped = {"engine": "keras-jax", "backbone": "xception", "batch": 256, "stopped": "did not end within 120 s"}
+    store(tmp_path, "training", [ours, peer, stopped])
+    text = page(tmp_path)
+    assert "| ResNet50 | 256 | keras-jax | 3,600 | 0.90 | 40 | 1.0% | 20.0% |" in text
+    assert "| Xception | 256 | keras-jax | invalid: did not end within 120 s |" in text
+
+
+def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
+    whole = {"what": "study", "route": "resident", "wall_s": 400.0, "parallel": 2, "backbones": 2, "done": 1}
+    times = {"images_per_second": 5000.0, "data_s": 5.0, "compile_s": 60.0, "fit_s": 90.0}
+    recipe = {"weights": "none", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32}
+    accuracy = {"validation_accuracy": 0.95, "test_accuracy": 0.8}
+    done = {"what": "run", "backbone": "mobilenet", "state": "done", "epochs": 30, "recipe": recipe, **times, **accuracy}
+    store(tmp_path, "study-resident", [whole, done, {"what": "run", "backbone": "xception", "state": "unfinished", "epochs": 10}])
+    text = page(tmp_path)
+    assert "400 s of wall time in all, 1 of 2 backbones done" in text
+    assert "| MobileNet | 30 | 32 | random start, rate 0.001 cosine | 5,000 | 5 | 60 | 90 | 0.950 | 0.800 |" in text
+    assert "| Xception | 10 | unfinished" in text
+
+
+def test_the_committed_page_is_what_the_json_gives() -> None:
+    assert (RESULTS / "gpu.md").read_text(encoding="utf-8") == page(RESULTS / "gpu")
