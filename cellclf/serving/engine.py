@@ -1,0 +1,220 @@
+"""Engine: worker threads that each decode and run whole batches of one queue, with no hand-over between stages. Knows nothing of HTTP."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellclf.errors import InferenceError, ModelFileError
+from cellclf.serving.images import decoded
+from cellclf.serving.refusals import RefusedError
+from cellclf.serving.work import Image, Network, Record, Work
+
+__all__ = ["BatchDone", "Engine"]
+
+_NEWEST_COUNTS = 0.2
+"""Weight of the newest batch in the running mean of the time an image takes."""
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """One batch: images that were really worked on, images dropped because nobody waited for them, and the seconds it took."""
+
+    images: int
+    dropped: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    work: Work
+    index: int
+    image: Image
+
+
+class Engine:
+    """`workers` threads over one bounded queue. All methods but the workers' own are for the event loop's thread.
+
+    A worker takes what waits, up to `max_batch` images of one network. With fewer, and while other requests are still being received (`arriving`), it
+    waits up to `max_wait_s` for them. Images that nobody waits for any more are skipped. The records of a batch go to the loop in one call.
+    """
+
+    def __init__(
+        self, *, workers: int, max_batch: int, max_wait_s: float, max_pixels: int, on_batch: Callable[[BatchDone], None] = lambda _: None
+    ) -> None:
+        self.workers = workers
+        self.arriving = 0
+        self.seconds_per_image = 0.0
+        self._max_batch, self._max_wait_s, self._max_pixels, self._on_batch = max_batch, max_wait_s, max_pixels, on_batch
+        self._changed = threading.Condition()
+        self._lanes: dict[Network, deque[tuple[Work, int]]] = {}
+        self._queued = 0
+        self._running = 0
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._numbers = itertools.count(1)
+        self._threads: set[threading.Thread] = set()
+
+    @property
+    def queued(self) -> int:
+        """Images that wait for a worker, those left out that nobody wants any more."""
+        return self._queued
+
+    @property
+    def running(self) -> int:
+        """Images that workers hold."""
+        return self._running
+
+    @property
+    def wait_s(self) -> float:
+        """How long an image that comes now will wait for a worker, by the last batches; a request on its way counts as one image."""
+        return (self._queued + self.arriving) * self.seconds_per_image / self.workers
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the workers; results are handed to this loop."""
+        self._loop = loop
+        for _ in range(self.workers):
+            self._start_worker()
+
+    def stop(self) -> None:
+        """End the workers when their batches are done, and wait for them; what waits in the queue is not answered any more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in list(self._threads):
+            thread.join()
+
+    def submit(self, work: Work) -> None:
+        """Queue all images of a request."""
+        with self._changed:
+            lane = self._lanes.setdefault(work.network, deque())
+            lane.extend((work, index) for index in range(len(work.images)))
+            self._queued += work.waiting
+            self._changed.notify(min(self.workers, -(-work.waiting // self._max_batch)))
+
+    def abandon(self, work: Work) -> None:
+        """Nobody waits for the request any more: its images are let go of now, and skipped by the workers."""
+        with self._changed:
+            if not work.gone:
+                work.gone = True
+                self._queued -= work.waiting
+                work.waiting = 0
+                work.images = ()
+
+    def observe(self, images: int, seconds: float) -> None:
+        """One worker took so long for so many images."""
+        if images:
+            each = seconds / images
+            self.seconds_per_image += (each - self.seconds_per_image) * (_NEWEST_COUNTS if self.seconds_per_image else 1.0)
+
+    def _start_worker(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"worker-{next(self._numbers)}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        """Batches, until told to stop. An error that nobody foresaw is this batch's only: its requests get 500, and another thread takes over."""
+        batch: list[_Job] = []
+        try:
+            while batch := self._take():
+                started = time.monotonic()
+                records = self._records([job for job in batch if not job.work.gone])
+                self._hand_over(batch, records, time.monotonic() - started)
+        finally:
+            self._threads.discard(threading.current_thread())
+            if batch:
+                self._hand_over(batch, RefusedError(500, "the service failed on this batch; its log says how", reason="bug"), 0.0)
+                self._start_worker()
+
+    def _take(self) -> list[_Job]:
+        """The next batch; empty when the engine stops."""
+        batch: list[_Job] = []
+        with self._changed:
+            while not batch:
+                while not self._stopping and not self._lanes:
+                    self._changed.wait()
+                if self._stopping:
+                    return []
+                network = min(self._lanes, key=lambda each: self._lanes[each][0][0].deadline)
+                self._collect(network, batch)
+            until = time.monotonic() + self._max_wait_s
+            while len(batch) < self._max_batch and self.arriving and not self._lanes and not self._stopping:
+                rest = until - time.monotonic()
+                if rest <= 0 or not self._changed.wait(rest):
+                    break
+                self._collect(network, batch)
+            self._running += len(batch)
+        return batch
+
+    def _collect(self, network: Network, batch: list[_Job]) -> None:
+        """Move images of a network's lane into the batch, up to its size; what nobody waits for is dropped. Empty lanes are forgotten."""
+        lane = self._lanes.get(network)
+        now = time.monotonic()
+        while lane and len(batch) < self._max_batch:
+            work, index = lane.popleft()
+            if work.gone:
+                continue
+            work.waiting -= 1
+            self._queued -= 1
+            if work.deadline > now:
+                batch.append(_Job(work, index, work.images[index]))
+        if lane is not None and not lane:
+            del self._lanes[network]
+
+    def _records(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Record]] | RefusedError:
+        """Decode and run; unreadable images become failures, a network that cannot be run becomes the answer to all."""
+        if not jobs:
+            return []
+        network = jobs[0].work.network
+        readable, pixels = [], []
+        found: list[tuple[_Job, Record]] = []
+        for job in jobs:
+            if job.work.gone:
+                continue
+            image = decoded(job.image, size_px=job.work.size_px, max_pixels=self._max_pixels)
+            if isinstance(image, str):
+                found.append((job, network.failure(job.work.names[job.index], image)))
+            else:
+                readable.append(job)
+                pixels.append(image)
+        if not pixels:
+            return found
+        try:
+            rows = network.probabilities(np.stack(pixels))
+        except (InferenceError, ModelFileError):
+            return RefusedError(500, "the network could not be run on these images", reason="inference")
+        predictions = network.predictions([job.work.names[job.index] for job in readable], rows)
+        return [*found, *zip(readable, predictions, strict=True)]
+
+    def _hand_over(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float) -> None:
+        with self._changed:
+            self._running -= len(batch)
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._deliver, batch, records, seconds)
+
+    def _deliver(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float) -> None:
+        """On the loop: give the records to their requests."""
+        if isinstance(records, RefusedError):
+            for work in {job.work for job in batch}:
+                if not work.future.done():
+                    work.future.set_exception(records)
+            return
+        self.observe(len(records), seconds)
+        self._on_batch(BatchDone(len(records), len(batch) - len(records), seconds))
+        for work in _filled(records):
+            if not work.missing and not work.future.done():
+                work.future.set_result([record for record in work.records if record is not None])
+
+
+def _filled(records: Iterable[tuple[_Job, Record]]) -> list[Work]:
+    """Put each record at its place; the requests that got some, each once."""
+    found = dict.fromkeys(job.work for job, _ in records)
+    for job, record in records:
+        job.work.records[job.index] = record
+        job.work.missing -= 1
+    return list(found)

@@ -1,0 +1,111 @@
+"""Exchange: one HTTP request and its answer over ASGI, without a framework in between. Imports refusals only."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from cellclf.serving.refusals import RefusedError
+
+__all__ = ["ClientGoneError", "Exchange", "Headers", "Receive", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_JSON = (b"content-type", b"application/json")
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before it had its answer; there is nobody to tell."""
+
+
+class Exchange:
+    """A request, and what is told about it afterwards: route, status, images, model, client.
+
+    always: headers of every answer. id: the client's X-Request-Id where it is a plain word, else a new one. client: whom the rate is counted for.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, always: Headers) -> None:
+        self.scope, self._receive, self._send = scope, receive, send
+        self.client = ""
+        self.started = time.monotonic()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+        self.route = "other"
+        self.status = 0
+        self.images = 0
+        self.model = ""
+        self.refusal = ""
+        self.body_bytes = 0
+        self.body_ended = False
+        self._always = always
+
+    @property
+    def method(self) -> str:
+        """GET, POST …"""
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        """The decoded path."""
+        return str(self.scope["path"])
+
+    def query(self) -> dict[str, str]:
+        """The query's parameters, the last of each name; raises RefusedError 400 where there are too many."""
+        if not self.scope["query_string"]:
+            return {}
+        try:
+            return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), max_num_fields=32))
+        except ValueError as error:
+            raise RefusedError(400, "too many query parameters", reason="query") from error
+
+    async def receive(self) -> bytes:
+        """The next piece of the body; body_ended tells whether it is the last. Raises ClientGoneError."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        self.body_ended = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        self.body_bytes += len(piece)
+        return piece
+
+    async def receive_message(self) -> Message:
+        """The next ASGI message as it is, for a framework that reads by itself."""
+        return await self._receive()
+
+    async def left(self) -> None:
+        """Return when the client has left, or has its answer; the body must have ended."""
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+
+    async def send(self, message: Message) -> None:
+        """An ASGI message of an answer; the headers of every answer are added, where it has no such header itself."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own: Headers = list(message.get("headers", []))
+            names = {name for name, _ in own}
+            message["headers"] = [*own, *(pair for pair in self._always if pair[0] not in names), (b"x-request-id", self.id.encode())]
+        await self._send(message)
+
+    async def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        """A whole answer; headers must hold the content type."""
+        length = (b"content-length", str(len(body)).encode())
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self.send({"type": "http.response.body", "body": body if self.method != "HEAD" else b""})
+
+    async def answer_json(self, status: int, value: Any, headers: Headers | None = None) -> None:
+        """A value as JSON."""
+        await self.answer(status, json.dumps(value).encode(), [_JSON, *(headers or [])])
+
+    async def refuse(self, error: RefusedError) -> None:
+        """The error as {"error": sentence}, as the Open Inference Protocol has it."""
+        self.refusal = error.reason
+        await self.answer_json(error.status, {"error": str(error)}, error.headers)

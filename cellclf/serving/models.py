@@ -1,0 +1,128 @@
+"""The models in service, by name and version: hash checked, opened, proven by golden cases, warmed up. No HTTP but its statuses."""
+
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellclf.artifact.verify import prove
+from cellclf.card import read_model_file
+from cellclf.errors import ServingError
+from cellclf.runtime.buckets import BUCKETS
+from cellclf.runtime.classifier import Classifier, newest_model
+from cellclf.serving.refusals import RefusedError
+from cellclf.serving.settings import Settings
+
+__all__ = ["Models", "ServedModel", "Source", "load", "sources_of"]
+
+_VERSION_LENGTH = 12
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from, under which name, on which device. sha256: hashes that its file may have; none = any."""
+
+    name: str
+    path: Path
+    device: str
+    sha256: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model that answers. version: the beginning of its file's SHA-256. seconds_per_image: of one worker, without decoding, in the warm-up."""
+
+    source: Source
+    classifier: Classifier
+    version: str
+    seconds_per_image: float
+
+    @property
+    def name(self) -> str:
+        """The name in requests."""
+        return self.source.name
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the network's images."""
+        return self.classifier.card.height_px, self.classifier.card.width_px
+
+
+def sources_of(models: Sequence[str], *, device: str, sha256: Collection[str] = ()) -> list[Source]:
+    """FILE or NAME=FILE each, the newest in exported/ where there is none; a name is the file's without suffix. Raises ServingError."""
+    hashes = frozenset(text.lower() for text in sha256)
+    if wrong := [text for text in hashes if not re.fullmatch(r"[0-9a-f]{64}", text)]:
+        raise ServingError(f"--sha256 {wrong[0]!r} is no SHA-256: give its 64 hexadecimal digits")
+    found = []
+    for text in models or [str(newest_model())]:
+        name, named, file = text.partition("=")
+        path = Path(file if named else text)
+        name = name if named else path.stem
+        if not _NAME.fullmatch(name):
+            raise ServingError(f"{name!r} cannot be a model's name in an address; give NAME=FILE, of letters, digits, dots, dashes and underscores")
+        found.append(Source(name, path, device, hashes))
+    return found
+
+
+def load(source: Source, settings: Settings) -> ServedModel:
+    """Read, check the hash before anything is opened, open, replay the golden cases, run each batch size once.
+
+    Raises ServingError, ModelFileError, VerificationError, ProviderUnavailableError, MissingExtraError.
+    """
+    file = read_model_file(source.path)
+    if source.sha256 and file.fingerprint not in source.sha256:
+        raise ServingError(f"{source.path} has the SHA-256 {file.fingerprint}, which is not among those that --sha256 allows; it was not opened")
+    classifier = Classifier(file, device=source.device, threads=1, sessions=settings.threads)
+    prove(classifier)
+    seconds = 0.0
+    for size in [bucket for bucket in BUCKETS if bucket < settings.max_batch] + [settings.max_batch]:
+        images = np.zeros((size, classifier.card.height_px, classifier.card.width_px, 3), dtype=np.uint8)
+        started = time.monotonic()
+        classifier.probabilities(images)
+        seconds = (time.monotonic() - started) / size
+    return ServedModel(source, classifier, file.fingerprint[:_VERSION_LENGTH], seconds)
+
+
+class Models:
+    """Names and versions in service; the first name is the default, the version exported last is each name's. For the event loop's thread."""
+
+    def __init__(self, loaded: Sequence[ServedModel]) -> None:
+        self._by_name: dict[str, list[ServedModel]] = {}
+        for model in loaded:
+            self._add(model)
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter([model for versions in self._by_name.values() for model in versions])
+
+    def versions(self, name: str) -> list[ServedModel]:
+        """All versions of a name, the default last; raises RefusedError 404."""
+        if name not in self._by_name:
+            raise RefusedError(404, f"there is no model {name[:100]!r} here; there is: {', '.join(self._by_name)}", reason="model")
+        return self._by_name[name]
+
+    def find(self, name: str | None = None, version: str | None = None) -> ServedModel:
+        """A model by name and version, the defaults where not given; raises RefusedError 404."""
+        versions = self.versions(name if name is not None else next(iter(self._by_name)))
+        if version is None:
+            return versions[-1]
+        for model in versions:
+            if version in (model.version, model.classifier.fingerprint):
+                return model
+        known = ", ".join(model.version for model in versions)
+        raise RefusedError(404, f"there is no version {version[:100]!r} of {versions[0].name} here; there is: {known}", reason="model")
+
+    def replace(self, old: ServedModel, new: ServedModel) -> None:
+        """From now on requests go to `new`; those that have `old` keep it to their end. Raises ServingError where `new` is served already."""
+        self._add(new)
+        self._by_name[old.name].remove(old)
+
+    def _add(self, model: ServedModel) -> None:
+        versions = self._by_name.setdefault(model.name, [])
+        if any(other.version == model.version for other in versions):
+            raise ServingError(f"{model.source.path} is the same file as another one served as {model.name}")
+        versions.append(model)
+        versions.sort(key=lambda each: each.classifier.card.created)

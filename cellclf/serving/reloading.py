@@ -1,0 +1,62 @@
+"""Watch the model files; a changed one takes over once it is proven, and where it fails the one in service stays."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from cellclf.errors import CellclfError
+from cellclf.serving.logs import event
+from cellclf.serving.metrics import Metrics
+from cellclf.serving.models import Models, ServedModel, load
+from cellclf.serving.settings import Settings
+
+__all__ = ["Reloader", "Stamp", "stamp_of"]
+
+Stamp = tuple[int, int, int] | None
+"""What changes when a file does: time of change, size, inode; None where there is no file."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a file now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class Reloader:
+    """Looks at each file every settings.reload_s seconds. A file is tried once for each change that is seen, so that half a copy is tried again."""
+
+    def __init__(self, models: Models, stamps: dict[Path, Stamp], metrics: Metrics, settings: Settings) -> None:
+        self._models, self._stamps, self._metrics, self._settings = models, stamps, metrics, settings
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.reload_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look at every file once."""
+        for model in list(self._models):
+            path = model.source.path
+            stamp = await asyncio.to_thread(stamp_of, path)
+            if stamp is not None and stamp != self._stamps.get(path):
+                self._stamps[path] = stamp
+                await self._try(model)
+
+    async def _try(self, old: ServedModel) -> None:
+        try:
+            new = await asyncio.to_thread(load, old.source, self._settings)
+            if new.classifier.fingerprint != old.classifier.fingerprint:
+                self._models.replace(old, new)
+        except CellclfError as error:
+            self._metrics.reloads.labels(old.name, "kept").inc()
+            event("reload", logging.ERROR, model=old.name, version=old.version, outcome="kept", reason=str(error))
+            return
+        if new.classifier.fingerprint == old.classifier.fingerprint:
+            event("reload", model=old.name, version=old.version, outcome="same")
+            return
+        self._metrics.replaced(old, new)
+        event("reload", model=old.name, version=new.version, before=old.version, outcome="replaced", provider=new.classifier.provider)

@@ -1,0 +1,168 @@
+"""Server: bind, load, prove, warm up, then listen; drain at SIGTERM. One process; the only place that knows uvicorn."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from cellclf.errors import ServingError
+from cellclf.serving.app import create_app
+from cellclf.serving.connections import guarded
+from cellclf.serving.keys import Keys
+from cellclf.serving.logs import event
+from cellclf.serving.models import Models, Source, load
+from cellclf.serving.reloading import Reloader, stamp_of
+from cellclf.serving.service import Service
+from cellclf.serving.settings import Settings, is_loopback
+
+__all__ = ["Server", "bind", "log_threads"]
+
+_BACKLOG = 512
+_KEEP_ALIVE_S = 30
+_SWITCH_S = 0.001
+"""How long a worker may hold Python's lock while the event loop wants it; Python's own 5 ms would be most of a quick answer."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound but does not listen yet; raises ServingError where the address cannot be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError as error:
+        raise ServingError(f"{host}:{port} cannot be bound: {error.strerror or error}; choose another --port or --host") from error
+    return found
+
+
+class Server:
+    """A service on a socket.
+
+    Models are loaded, proven and warmed up here, before anything listens. Raises ServingError and what `load` raises. Beyond loopback it wants keys,
+    unless no_auth says that none are wanted.
+    """
+
+    def __init__(self, sources: Sequence[Source], settings: Settings, *, listener: socket.socket, keys: Keys, no_auth: bool = False) -> None:
+        host = listener.getsockname()[0]
+        if not keys and not no_auth and not is_loopback(host):
+            raise ServingError(
+                f"{host} can be reached from other machines: give keys with --api-keys-file or $CELLCLF_API_KEYS, or say --no-auth to let all in"
+            )
+        stamps = {source.path: stamp_of(source.path) for source in sources}
+        self.settings, self.listener = settings, listener
+        self.service = Service.of(Models([load(source, settings) for source in sources]), settings, keys)
+        self._reloader = Reloader(self.service.models, stamps, self.service.metrics, settings)
+        self._uvicorn = _Uvicorn(uvicorn.Config(create_app(self.service), **_options(settings)), self.drain)
+        self.service.metrics.watch(self.service.engine, lambda: len(self._uvicorn.server_state.connections))
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        host, port = self.listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, or until `drain` from another thread; returns when every accepted request has its answer."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            with asyncio.Runner(loop_factory=self._uvicorn.config.get_loop_factory()) as runner:
+                runner.run(self._serve())
+        finally:
+            sys.setswitchinterval(before)
+
+    def drain(self) -> None:
+        """Let nobody in any more, answer those who are, end. Safe from any thread and from signal handlers; a second call ends at once."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        engine = self.service.engine
+        engine.start(self._loop)
+        watching = self._loop.create_task(self._reloader.run()) if self.settings.reload_s else None
+        for model in self.service.models:
+            event("serving", model=model.name, version=model.version, provider=model.classifier.provider, address=self.address)
+        try:
+            await self._uvicorn.serve(sockets=[self.listener])
+        finally:
+            if watching is not None:
+                watching.cancel()
+            engine.stop()
+            self._loop = None
+        event("stopped")
+
+    def _drain(self) -> None:
+        admission = self.service.admission
+        if admission.draining:
+            self._uvicorn.should_exit = self._uvicorn.force_exit = True
+            return
+        admission.draining = True
+        event("draining", queued=self.service.engine.queued, running=self.service.engine.running)
+        assert self._loop is not None
+        self._loop.call_later(self.settings.unready_s, self._uvicorn.stop)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn whose signals drain, and which then ends with exit code 0 instead of by the signal."""
+
+    def __init__(self, config: uvicorn.Config, drain: Any) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def stop(self) -> None:
+        """Close the port, wait for the answers, end."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT drain, where this is the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
+        """A signal came."""
+        self._drain()
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """uvicorn's configuration. An unforeseen error of the application is logged by uvicorn, and answered with 500 and nothing else."""
+    return {
+        "http": guarded(max_connections=settings.max_connections, max_header_bytes=settings.max_header_bytes, header_s=settings.header_s),
+        "ws": "none",
+        "lifespan": "off",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "backlog": _BACKLOG,
+        "timeout_keep_alive": _KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": max(1, round(settings.drain_s)),
+    }
+
+
+def log_threads() -> None:
+    """Let an unforeseen error of a worker be one line of the log, as everything else."""
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        logging.getLogger("cellclf.serving").critical(
+            "worker", exc_info=(found.exc_type, found.exc_value or found.exc_type(), found.exc_traceback), extra={"fields": {}}
+        )
+
+    threading.excepthook = hook
