@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cellclf.documents import Document
 
-__all__ = ["PACKAGES", "Environment", "gpus", "installed_versions", "usable_cores"]
+__all__ = ["PACKAGES", "Environment", "cpu_name", "gpus", "installed_versions", "usable_cores"]
 
-PACKAGES = ("cellclf", "numpy", "pillow", "onnxruntime-gpu", "onnxruntime", "keras", "tensorflow", "jax", "tf2onnx", "onnx")
+PACKAGES = ("cellclf", "numpy", "pillow", "onnxruntime-gpu", "onnxruntime", "openvino", "keras", "tensorflow", "jax", "tf2onnx", "onnx")
 
 
 class Environment(Document):
@@ -33,7 +33,7 @@ class Environment(Document):
         return cls(
             python=platform.python_version(),
             platform=platform.platform(),
-            cpu=_cpu_name(),
+            cpu=cpu_name(),
             cores=usable_cores(),
             memory_gib=_memory_gib(),
             gpus=gpus(),
@@ -69,7 +69,8 @@ def gpus() -> tuple[str, ...]:
     return tuple(_lines_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]))
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor as the system names it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -22,6 +22,7 @@ VERBS = {
     "train": "Fine-tune a backbone on labelled images.",
     "export": "Write a finished run as one ONNX file that proves itself.",
     "verify": "Prove that a file gives here what it gave where it was made.",
+    "tune": "Find what runs a file fastest on this machine, and remember it.",
     "show": "Tell everything an exported file knows about itself.",
     "predict": "Name what images show.",
     "evaluate": "Measure an exported file on labelled images.",

@@ -12,12 +12,15 @@ from rich.text import Text
 
 from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table
-from cellclf.runtime.classifier import Classifier, Failure, Prediction
+from cellclf.runtime.classifier import DEFAULT_BATCH, Classifier, Failure, Prediction
 from cellclf.runtime.inputs import expand
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 Record = Prediction | Failure
+
+_MANY = 2000
+"""Images from which on half a minute of tuning may pay."""
 
 
 @app.command("predict")
@@ -26,7 +29,7 @@ def predict(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="An exported file. Default: the newest in exported/.")] = None,
     device: options.DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all that may be used.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 16,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=f"Images a batch. Default: as tuned, else {DEFAULT_BATCH}.")] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Show so many labels an image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
     as_ndjson: Annotated[bool, typer.Option("--ndjson", help="Print one JSON object a line, as they come.")] = False,
@@ -41,7 +44,7 @@ def predict(
     if as_json + as_ndjson + as_csv > 1:
         raise typer.BadParameter("--json, --ndjson and --csv exclude each other")
     classifier = Classifier(model, device=device, threads=threads, on_note=note)
-    records = _records(classifier, inputs, batch_size)
+    records = _records(classifier, inputs, batch_size, tunable=device == "auto" and threads is None)
     if as_json:
         failed = _write_json(records, top_k)
     elif as_ndjson:
@@ -55,9 +58,11 @@ def predict(
         raise typer.Exit(3)
 
 
-def _records(classifier: Classifier, inputs: list[str], batch_size: int) -> Iterator[Record]:
+def _records(classifier: Classifier, inputs: list[str], batch_size: int | None, *, tunable: bool) -> Iterator[Record]:
     """One file goes through all threads at once; more go through the pipeline."""
     paths = list(expand(inputs)) if "-" not in inputs else expand(inputs)
+    if tunable and classifier.plan is None and isinstance(paths, list) and len(paths) >= _MANY:
+        note(f"{len(paths)} images with the default settings; `cellclf tune {classifier.path}` finds out whether others are faster here")
     if isinstance(paths, list) and len(paths) == 1:
         yield classifier.record(paths[0])
     else:

@@ -15,14 +15,16 @@ from cellclf.environment import usable_cores
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError, ProviderUnavailableError
 from cellclf.evaluation.decision import decide
 from cellclf.runtime.pipeline import in_order
+from cellclf.runtime.plan import Plan, load_plan
 from cellclf.runtime.session import OnNote, Session, open_session
 
-__all__ = ["EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
+__all__ = ["DEFAULT_BATCH", "EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
 
 EXPORTED = Path("exported")
 """Where `cellclf export` writes and `cellclf predict` looks, below the current folder."""
 
-_BATCH = 16
+DEFAULT_BATCH = 16
+"""Images a batch of predict_many, where there is no plan."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Classifier:
 
     path: the .onnx file, or one that was read already; None = the newest in ./exported. device: a row of PROVIDERS, a GPU's number, or auto.
     threads: CPU threads of a call, None = all this process may. sessions: calls of `probabilities` that come at a time, from as many threads.
-    on_note: called with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
+    With none of the three, the plan that `cellclf tune` measured on this machine is used, if there is one, as `plan`.
+    on_note: called with the plan, or with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
     """
 
     def __init__(
@@ -89,13 +92,20 @@ class Classifier:
             raise ModelFileError(f"{file.path} wants images resized by {self.card.resize!r}, which this version cannot do; update cellclf")
         if threads is not None and threads < 1:
             raise CellclfError(f"threads {threads} must be at least 1")
+        self.plan: Plan | None = None
+        if device == "auto" and threads is None and sessions == 1:
+            self.plan, line = load_plan(self.fingerprint)
+            if line is not None and on_note is not None:
+                on_note(line)
         self.threads = threads or usable_cores()
         self.sessions = sessions
         self._content = file.content
-        self._device = device
+        self._device = self.plan.device if self.plan else device
         self._lock = Lock()
         self._sessions: dict[tuple[int, int], Session] = {}
-        self._first = self._open(self.threads, sessions, on_note)
+        self._single = (self.plan.single_threads, 1) if self.plan else (self.threads, sessions)
+        self._many = (self.plan.threads, self.plan.sessions) if self.plan else (1, self.threads)
+        self._first = self._open(*self._single, on_note)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -114,7 +124,7 @@ class Classifier:
 
     def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
         """uint8 RGB [batch, height, width, 3] of the card's size → float32 [batch, classes], using `threads` threads for the batch."""
-        return self._run(images, self.threads, self.sessions)
+        return self._run(images, *self._single)
 
     def predictions(self, names: Sequence[str], rows: npt.NDArray[np.float32]) -> list[Prediction]:
         """What rows of `probabilities`, float32 [batch, classes], say about the images of those names, decided as the card says."""
@@ -141,15 +151,17 @@ class Classifier:
 
     def record(self, path: str | Path) -> Prediction | Failure:
         """One input's record, all threads at work on it; an unreadable file becomes a Failure."""
-        return self._predict_chunk([str(path)], self.threads, self.sessions)[0]
+        return self._predict_chunk([str(path)], *self._single)[0]
 
-    def predict_many(self, paths: Iterable[str | Path], *, batch_size: int = _BATCH) -> Iterator[Prediction | Failure]:
+    def predict_many(self, paths: Iterable[str | Path], *, batch_size: int | None = None) -> Iterator[Prediction | Failure]:
         """One record an input, in input order; an unreadable input becomes a Failure and the others go on.
 
         Each of `threads` workers decodes a batch and runs it on one CPU thread, so that no core waits for another; at most a few batches are held.
+        batch_size None: the plan's, or 16. A plan may share the threads out to fewer sessions.
         """
-        chunks = _chunks((str(path) for path in paths), batch_size)
-        for records in in_order(lambda chunk: self._predict_chunk(chunk, 1, self.threads), chunks, workers=self.threads):
+        threads, sessions = self._many
+        chunks = _chunks((str(path) for path in paths), batch_size or (self.plan.batch if self.plan else DEFAULT_BATCH))
+        for records in in_order(lambda chunk: self._predict_chunk(chunk, threads, sessions), chunks, workers=threads * sessions):
             yield from records
 
     def _predict_chunk(self, paths: list[str], threads: int, sessions: int) -> list[Prediction | Failure]:
@@ -179,7 +191,15 @@ class Classifier:
         """A session for so many calls at a time of so many threads each."""
         with self._lock:
             if (threads, sessions) not in self._sessions:
-                opened = open_session(self._content, device=self._device, threads=threads, sessions=sessions, on_note=on_note)
+                opened = open_session(
+                    self._content,
+                    device=self._device,
+                    threads=threads,
+                    sessions=sessions,
+                    precision=self.card.precision,
+                    options=self.plan.options if self.plan else None,
+                    on_note=on_note,
+                )
                 self._sessions[threads, sessions] = opened
             return self._sessions[threads, sessions]
 

@@ -46,7 +46,7 @@ def test_help_loads_no_library_at_all(arguments: list[str], tmp_path: Path) -> N
     assert not modules_after(*arguments, folder=tmp_path) & (FRAMEWORKS | RUNTIME)
 
 
-@pytest.mark.parametrize("verb", ["predict", "verify", "show", "evaluate", "doctor", "data"])
+@pytest.mark.parametrize("verb", ["predict", "verify", "show", "evaluate", "doctor", "data", "tune"])
 def test_no_verb_that_works_without_training_loads_a_framework(verb: str, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
     image = next((sample_folder / "TEST").rglob("*.jpeg"))
     arguments: dict[str, list[str | Path]] = {
@@ -56,6 +56,7 @@ def test_no_verb_that_works_without_training_loads_a_framework(verb: str, model_
         "evaluate": [model_file],
         "doctor": [],
         "data": ["show", "sample"],
+        "tune": [model_file, "--seconds", "1"],
     }
     assert not modules_after(verb, *arguments[verb], folder=tmp_path) & FRAMEWORKS
 
@@ -97,6 +98,7 @@ TABLES_IN_HELP = {
     "verify": [*DEVICES],
     "show": [],
     "predict": [*DEVICES],
+    "serve": [*DEVICES],
     "evaluate": [*DEVICES, *PROTOCOLS],
     "study list": [],
     "study show": [*STUDIES],
