@@ -18,6 +18,7 @@ __all__ = [
     "CARD_KEY",
     "DIGEST_KEY",
     "AbstainBand",
+    "Benefit",
     "Card",
     "CoveragePoint",
     "Estimate",
@@ -119,6 +120,18 @@ class AbstainBand(Document):
     curve: tuple[CoveragePoint, ...]
 
 
+class Benefit(Document):
+    """Speed beside the fp32 graph of the same network, batches of `batch` on `threads` threads of `cpu`; ratio: median of windows in turn."""
+
+    ratio: float
+    images_per_second: float
+    fp32_images_per_second: float
+    batch: int
+    threads: int
+    provider: str
+    cpu: str
+
+
 class Card(Document):
     """Everything an exported file knows about itself."""
 
@@ -150,6 +163,7 @@ class Card(Document):
     golden: tuple[GoldenCase, ...]
     golden_tolerance: float
     calibration_images: int | None = None
+    benefit: Benefit | None = None
     versions: dict[str, str]
     graph_sha256: str
 

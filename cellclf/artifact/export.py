@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellclf.artifact.benefit import benefit_of, no_benefit
 from cellclf.artifact.convert import divide_logits, to_onnx
 from cellclf.artifact.decisions import Decisions, Wishes, check, choose, figures, notes, stored
 from cellclf.artifact.golden import GOLDEN_SEEDS, golden_image
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.backbones import BACKBONES
-from cellclf.card import CARD_KEY, DIGEST_KEY, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest
+from cellclf.card import CARD_KEY, DIGEST_KEY, Benefit, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest
 from cellclf.data.decoding import RESIZE_METHOD, Pixels
 from cellclf.data.manifest import Entry, Split
 from cellclf.data.prepare import Prepared, reopen
@@ -89,7 +90,8 @@ class _Source:
 def export(run: Run, target: Path, *, precision: str = "fp32", wishes: Wishes = _NO_WISHES, on_stage: OnStage | None = None) -> Exported:
     """Export a finished run to `target`; raises ParityError, and leaves no file, where the numbers moved more than the precision may.
 
-    int8 is calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very file.
+    int8 is calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very file. A coarser
+    precision is timed beside fp32, and a note says where it is no faster here.
     A temperature is fitted on the run's stored validation predictions and divides the logits in the graph; threshold and band are chosen on this
     file's validation probabilities. Raises EvaluationError, UnknownNameError, before anything is converted, where a wish cannot be met.
     """
@@ -103,17 +105,29 @@ def export(run: Run, target: Path, *, precision: str = "fp32", wishes: Wishes = 
         divide_logits(source.network, temperature.value)
     source.on_stage("converting", 0, 1)
     calibration = source.images(_drawn(source.prepared.manifest.split("train"), _CALIBRATION_IMAGES)) if row.calibrated else source.images(())
-    model = row.convert(to_onnx(source.network), calibration)
+    model = to_onnx(source.network)
+    plain = model.SerializeToString()
+    model = row.convert(model, calibration)
     source.on_stage("converting", 1, 1)
     content = model.SerializeToString()
     session = open_session(content, device="cpu", threads=usable_cores())
     parity = _parity(compared, session, row)
     decided = _decided(source, session, row, wishes, temperature)
     card = _card(source, session, row, parity, decided, digest=graph_digest(content), calibration=len(calibration) or None)
+    card = card.model_copy(update={"benefit": _benefit(source, session, plain, compared.images) if row.name != "fp32" else None})
     with new_file(target) as temporary:
         temporary.write_bytes(_with_card(model, card))
         verify(temporary, device="cpu")
-    return Exported(target, card, target.stat().st_size, notes(wishes, run, temperature))
+    return Exported(target, card, target.stat().st_size, (*notes(wishes, run, temperature), *no_benefit(card)))
+
+
+def _benefit(source: _Source, session: Session, fp32: bytes, images: Pixels) -> Benefit:
+    """The speed of a coarser session beside that of the same network's fp32 graph."""
+    source.on_stage("timing", 0, 1)
+    threads = usable_cores()
+    found = benefit_of(session, open_session(fp32, device="cpu", threads=threads), images, threads=threads)
+    source.on_stage("timing", 1, 1)
+    return found
 
 
 def _open(run: Run, on_stage: OnStage) -> _Source:

@@ -92,6 +92,11 @@ def _print(exported: "Exported") -> None:
         f"  same as the trained network on {parity.images} validation images: probabilities differ by at most {parity.max_difference:.1e} "
         f"(mean {parity.mean_difference:.1e}), {parity.flipped} labels flipped"
     )
+    if (gain := card.benefit) is not None:
+        out.print(
+            f"  speed: {gain.images_per_second:.3g} images/s, {gain.ratio:.2f} times fp32 ({gain.provider}, {gain.threads} threads, "
+            f"batch {gain.batch}; measured on {gain.cpu})"
+        )
     for name, text in decision_lines(card):
         out.print(f"  {name}: {text}")
 

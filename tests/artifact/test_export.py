@@ -19,6 +19,7 @@ from cellclf.artifact.verify import verify
 from cellclf.card import graph_digest, read_model_file
 from cellclf.data.decoding import Pixels, decode_file
 from cellclf.data.manifest import Split
+from cellclf.environment import cpu_name
 from cellclf.errors import CellclfError, DataError, ParityError, RunError, UnknownNameError
 from cellclf.evaluation.metrics import measure
 from cellclf.runtime.classifier import Classifier, Prediction
@@ -169,6 +170,15 @@ def test_no_folder_of_the_exporting_machine_is_in_the_file(files: dict[str, Path
 def test_an_exported_file_is_verified_and_its_digest_holds(files: dict[str, Path], precision: str) -> None:
     assert verify(files[precision], device="cpu").cases == 8
     assert read_model_file(files[precision]).card.graph_sha256 == graph_digest(files[precision].read_bytes())
+
+
+@EVERY_PRECISION
+def test_a_coarser_precision_is_timed_beside_fp32_and_the_figure_kept_with_its_processor(files: dict[str, Path], precision: str) -> None:
+    gain = read_model_file(files[precision]).card.benefit
+    assert (gain is None) == (precision == "fp32")
+    if gain is not None:
+        assert gain.ratio > 0 and gain.images_per_second > 0
+        assert (gain.cpu, gain.provider) == (cpu_name(), "CPUExecutionProvider")
 
 
 def test_only_int8_is_calibrated_and_says_with_how_many_images(files: dict[str, Path], finished_run: Run) -> None:
