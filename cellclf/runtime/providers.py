@@ -35,6 +35,7 @@ class Provider:
     options that `tune` tries beside these; one is used only where it gives the numbers of the file's golden cases. gpu: whether it takes a device
     number. libraries: shared libraries it loads, with {cuda} for the CUDA generation that this ONNX Runtime was built for. golden_tolerance: how
     far its probabilities may be from a file's golden cases where that is more than the file allows; 0 = it computes in the file's own precision.
+    memory_option: the option that limits its memory, in bytes.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Provider:
     variants: tuple[Mapping[str, str], ...] = ()
     libraries: tuple[str, ...] = ()
     golden_tolerance: float = 0.0
+    memory_option: str | None = None
 
 
 _CUDA_LIBRARIES = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcudnn.so.9")
@@ -77,14 +79,23 @@ PROVIDERS: Table[Provider] = Table(
             options={"INFERENCE_PRECISION_HINT": "bf16"},
             golden_tolerance=0.16,  # what an fp16 file is allowed, eight times: bfloat16 has three significant bits less
         ),
-        Provider(name="cuda", runs_as="CUDAExecutionProvider", gpu=True, options=_CUDA_OPTIONS, variants=_CUDA_VARIANTS, libraries=_CUDA_LIBRARIES),
+        Provider(
+            name="cuda",
+            runs_as="CUDAExecutionProvider",
+            gpu=True,
+            options=_CUDA_OPTIONS,
+            variants=_CUDA_VARIANTS,
+            libraries=_CUDA_LIBRARIES,
+            memory_option="gpu_mem_limit",
+        ),
         Provider(
             name="tensorrt",
             runs_as="TensorrtExecutionProvider",
             gpu=True,
-            # The path is filled in with a folder of the network, its precision and the GPU when a session is opened.
-            options={"trt_engine_cache_enable": "1", "trt_engine_cache_path": "", "trt_timing_cache_enable": "1"},
-            options_by_precision={"fp16": {"trt_fp16_enable": "1"}, "int8": {"trt_int8_enable": "1"}},
+            memory_option="trt_max_workspace_size",
+            # True, not 1: its parser knows nothing else. The path becomes a folder of the network, its precision and the GPU.
+            options={"trt_engine_cache_enable": "True", "trt_engine_cache_path": "", "trt_timing_cache_enable": "True"},
+            options_by_precision={"fp16": {"trt_fp16_enable": "True"}, "int8": {"trt_int8_enable": "True"}},
             libraries=(*_CUDA_LIBRARIES, "libnvinfer.so.10", "libnvonnxparser.so.10"),
         ),
     ],

@@ -1,6 +1,7 @@
 """The engine ONNX Runtime. It falls back to the CPU without a word; what really runs is asked for after opening."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from cellclf.data.decoding import Pixels
 from cellclf.environment import gpus
-from cellclf.errors import InferenceError, ModelFileError
+from cellclf.errors import CellclfError, InferenceError, ModelFileError
 from cellclf.runtime.engines.bound import BoundSession
 from cellclf.runtime.engines.protocol import Session, Wanted
 from cellclf.runtime.providers import Target, gpu_count, preload_gpu_libraries, why_not
@@ -24,6 +25,7 @@ a fifth of an int8 ResNet50's time. The numbers are the same."""
 _FATAL_ONLY = 4
 _GRAPHS = "enable_cuda_graph"
 _CACHE_PATH = "trt_engine_cache_path"
+_MEMORY_VARIABLE = "CELLCLF_GPU_MEMORY_MB"
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ def open_onnx_runtime(content: bytes, target: Target, wanted: Wanted) -> Session
 
 
 def provider_options(content: bytes, target: Target, wanted: Wanted) -> dict[str, str]:
-    """What ONNX Runtime is told: the row's options, those of the file's precision, those asked for, the GPU, and where engines are kept."""
+    """The row's options, those of the file's precision, those asked for, the GPU, $CELLCLF_GPU_MEMORY_MB, and where engines are kept."""
     provider = target.provider
     if not provider.gpu:
         return {**provider.options, **wanted.options}
     chosen = {**provider.options, **provider.options_by_precision.get(wanted.precision, {}), **wanted.options, "device_id": str(target.index)}
+    if provider.memory_option is not None and (limit := os.environ.get(_MEMORY_VARIABLE)):
+        if not (limit.isascii() and limit.isdigit()):
+            raise CellclfError(f"{_MEMORY_VARIABLE}={limit!r} must be a whole number of MiB")
+        chosen[provider.memory_option] = str(int(limit) * 2**20)
     if _CACHE_PATH in chosen:
         folder = cache_folder() / "engines" / engine_cache(content, wanted.precision, gpus()[target.index])
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The GPU's bound buffers, run by the same code on the CPU."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from cellclf.artifact.golden import golden_image
 from cellclf.card import read_model_file
 from cellclf.data.decoding import Pixels
-from cellclf.errors import InferenceError
+from cellclf.errors import CellclfError, InferenceError
 from cellclf.runtime.buckets import BUCKETS
 from cellclf.runtime.engines.bound import BoundSession
 from cellclf.runtime.engines.onnx_runtime import engine_cache, provider_options
@@ -94,7 +95,25 @@ def test_engines_are_kept_by_network_precision_and_gpu(tmp_path: Path, monkeypat
     chosen = provider_options(b"one", Target(PROVIDERS["tensorrt"], 1), Wanted(threads=1, precision="fp16"))
     assert chosen["trt_engine_cache_path"] == str(tmp_path / "engines" / engine_cache(b"one", "fp16", "T4"))
     assert (tmp_path / "engines" / engine_cache(b"one", "fp16", "T4")).is_dir()
-    assert (chosen["trt_fp16_enable"], chosen["device_id"]) == ("1", "1")
+    assert (chosen["trt_fp16_enable"], chosen["device_id"]) == ("True", "1")
+
+
+def test_the_gpus_memory_is_limited_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target(PROVIDERS["cuda"])
+    monkeypatch.delenv("CELLCLF_GPU_MEMORY_MB", raising=False)
+    assert "gpu_mem_limit" not in provider_options(b"one", target, Wanted(threads=1))
+    monkeypatch.setenv("CELLCLF_GPU_MEMORY_MB", "512")
+    assert provider_options(b"one", target, Wanted(threads=1))["gpu_mem_limit"] == str(512 * 2**20)
+    monkeypatch.setenv("CELLCLF_GPU_MEMORY_MB", "2 GB")
+    with pytest.raises(CellclfError, match="CELLCLF_GPU_MEMORY_MB='2 GB' must be"):
+        provider_options(b"one", target, Wanted(threads=1))
+
+
+def test_several_callers_get_each_their_own_answers(bound: BoundSession, images: Pixels, expected: npt.NDArray[np.float32]) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda start: bound.run(images[start : start + 3]), [0, 3, 6, 0, 3, 6]))
+    np.testing.assert_allclose(np.concatenate(found[:3]), expected[:9], atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(found[3:]), expected[:9], atol=1e-6)
 
 
 def test_what_is_asked_for_goes_before_the_rows_own_options_and_fusing_the_bias_is_never_among_them() -> None:
