@@ -24,6 +24,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 _EXTRAS = {
     "train": ("keras", "tensorflow", "tf2onnx", "onnx", "h5py", "matplotlib", "kagglehub"),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "openvino": ("openvino",),
     "bench": ("pytest", "pytest_benchmark", "psutil"),
 }
 

@@ -99,6 +99,7 @@ def test_doctor_as_json_names_every_provider_data_set_and_backbone(cli: Cli, tmp
     found = json.loads(done.out)
     assert [state["name"] for state in found["providers"]] == list(PROVIDERS)
     assert found["providers"][0]["works"]
+    assert found["extras"]["openvino"] in ([], ["openvino"])
     assert list(found["weights"]) == list(BACKBONES)
     assert found["datasets"]["sample"]["found"] == str(Path(os.environ["CELLCLF_DATA"]) / "sample")
     assert found["datasets"]["chest-xray"]["found"] is None
