@@ -93,7 +93,7 @@ def test_show_says_that_a_split_leaks(cli: Cli, model_file: Path, tmp_path: Path
 # doctor
 
 
-def test_doctor_as_json_names_every_provider_data_set_and_backbone(cli: Cli, tmp_path: Path) -> None:
+def test_doctor_as_json_names_every_provider_data_set_and_backbone(cli: Cli, sample_folder: Path, tmp_path: Path) -> None:
     done = cli("doctor", "--json")
     assert done.code == 0
     found = json.loads(done.out)
@@ -101,7 +101,7 @@ def test_doctor_as_json_names_every_provider_data_set_and_backbone(cli: Cli, tmp
     assert found["providers"][0]["works"]
     assert found["extras"]["openvino"] in ([], ["openvino"])
     assert list(found["weights"]) == list(BACKBONES)
-    assert found["datasets"]["sample"]["found"] == str(Path(os.environ["CELLCLF_DATA"]) / "sample")
+    assert found["datasets"]["sample"]["found"] == str(sample_folder)
     assert found["datasets"]["chest-xray"]["found"] is None
     assert found["datasets"]["chest-xray"]["looked_in"]
     assert found["cache"].startswith(os.environ["CELLCLF_CACHE"])
