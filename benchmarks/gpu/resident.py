@@ -19,11 +19,12 @@ __all__ = ["Resident", "state_of"]
 
 
 def state_of(network: Any, optimizer: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """Trainable and other variables of the network and the optimizer's, as arrays."""
-    return tuple(
-        [variable.value for variable in variables]
-        for variables in (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
-    )  # type: ignore[return-value]
+    """Trainable and other variables of the network and the optimizer's, as arrays of their own: a step gives its state's memory away."""
+    import jax
+
+    variables = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
+    trainable, other, own = ([jax.numpy.array(variable.value, copy=True) for variable in part] for part in variables)
+    return trainable, other, own
 
 
 @dataclass
@@ -82,11 +83,13 @@ class Resident:
         self.compile_s += time.perf_counter() - started
 
     def write_back(self) -> None:
-        """Give the trained values to the Keras variables, so that the network can be evaluated and saved."""
+        """Give copies of the trained values to the Keras variables, so that the network can be evaluated and saved."""
+        import jax
+
         variables = (self.network.training.trainable_variables, self.network.training.non_trainable_variables, self.optimizer.variables)
         for targets, values in zip(variables, self.state, strict=True):
             for target, value in zip(targets, values, strict=True):
-                target.assign(value)
+                target.assign(jax.numpy.array(value, copy=True))
 
 
 def _compiled(keras: Any, model: Any, optimizer: Any, batch: int, *, gather: bool) -> Any:

@@ -22,7 +22,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Roofline:
-    """Images a second that no implementation exceeds on a machine of this peak and bandwidth.
+    """Images a second on a machine of this peak and bandwidth that no implementation exceeds that keeps layers apart.
 
     images_per_second: the longer of all arithmetic at the peak, and all layers' bytes at the bandwidth (each layer reads its inputs and writes its
     output once, pointwise steps for nothing). layer_by_layer: every layer waits for the slower of its own two; lower, and no bound for an

@@ -77,3 +77,19 @@ def test_steps_on_resident_data_learn(tmp_path: Path) -> None:
     plain = json.loads(result.read_text())["plain"]
     assert plain["compile_s"] > 0
     assert plain["last_loss"] < plain["first_loss"]
+
+
+@needs("keras", "jax")
+def test_a_study_s_run_goes_on_from_its_checkpoint_to_the_same_figures(sample_folder: Path, tmp_path: Path) -> None:
+    assert sample_folder.is_dir()
+    arguments = ("study", "--variations", "mobilenet", "--epochs", "1", "--data", "sample", "--batch", "8")
+    places = ("--runs", tmp_path / "runs", "--out", tmp_path)
+    run(*arguments, *places)
+    first = json.loads((tmp_path / "study-resident.json").read_text())["rows"]
+    assert first[0]["done"] == 1
+    (tmp_path / "runs" / "resident" / "mobilenet" / "result.json").unlink()
+    run(*arguments, *places)
+    whole, again = json.loads((tmp_path / "study-resident.json").read_text())["rows"]
+    assert whole["wall_s"] > first[0]["wall_s"]
+    assert again["history"] == first[1]["history"]
+    assert again["test_accuracy"] == pytest.approx(first[1]["test_accuracy"])
