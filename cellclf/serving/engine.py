@@ -58,7 +58,7 @@ class Engine:
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = itertools.count(1)
-        self._threads: set[threading.Thread] = set()
+        self._threads: list[threading.Thread] = []
 
     @property
     def queued(self) -> int:
@@ -86,7 +86,7 @@ class Engine:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        for thread in list(self._threads):
+        for thread in self._threads:
             thread.join()
 
     def submit(self, work: Work) -> None:
@@ -114,8 +114,8 @@ class Engine:
 
     def _start_worker(self) -> None:
         thread = threading.Thread(target=self._work, name=f"worker-{next(self._numbers)}", daemon=True)
-        self._threads.add(thread)
         thread.start()
+        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
 
     def _work(self) -> None:
         """Batches, until told to stop. An error that nobody foresaw is this batch's only: its requests get 500, and another thread takes over."""
@@ -126,7 +126,6 @@ class Engine:
                 records = self._records([job for job in batch if not job.work.gone])
                 self._hand_over(batch, records, time.monotonic() - started)
         finally:
-            self._threads.discard(threading.current_thread())
             if batch:
                 self._hand_over(batch, RefusedError(500, "the service failed on this batch; its log says how", reason="bug"), 0.0)
                 self._start_worker()
