@@ -7,12 +7,15 @@ import typer
 
 from cellclf.cli import options
 from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
+from cellclf.cli.cost_options import PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
 from cellclf.report.contenders import Choice, Contender, Limits
+from cellclf.report.cost_tables import cost_text
 from cellclf.report.eligible import eligible_runs, eligible_study
+from cellclf.report.prices import USUAL_ASSUMPTIONS
 from cellclf.studies.measurements import Measurement, read_measurements
 from cellclf.studies.plan import PLAN_FILE, open_study
 from cellclf.training.run import find_run, runs_in
@@ -28,8 +31,10 @@ def choose_command(
     max_latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds an image, 95th percentile.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest file.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="Most that a million images may cost.")] = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="What the measured machine costs an hour.")] = None,
-    benchmarks: Annotated[list[str] | None, typer.Option(help="JSON of pytest benchmarks/test_inference.py; may be given several times.")] = None,
+    price_per_hour: PricePerHourOption = None,
+    price: PriceOption = None,
+    utilisation: UtilisationOption = 0.5,
+    benchmarks: Annotated[list[str] | None, typer.Option(help="JSON of pytest benchmarks/ --benchmark-json; several times.")] = None,
     by: Annotated[str, typer.Option(help="validation | test: the split whose figure decides.")] = "validation",
     factor: Annotated[str, typer.Option(help="Fields of the recipe in which runs may differ, joined by commas.")] = "backbone",
     force: Annotated[bool, typer.Option("--force", help="Choose among runs that leak or are not comparable; it is said.")] = False,
@@ -48,7 +53,6 @@ def choose_command(
         max_latency_ms=max_latency_ms,
         max_size_mb=max_size_mb,
         max_cost=max_cost,
-        price_per_hour=price_per_hour,
     )
     split = _split(by)
     measured: list[Measurement] = [each for path in benchmarks or [] for each in read_measurements(Path(path))]
@@ -57,7 +61,14 @@ def choose_command(
     else:
         chosen = [find_run(name, runs=Path(runs)) for name in run] if run else runs_in(Path(runs))
         candidates, notes = eligible_runs(chosen, factors=tuple(part.strip() for part in factor.split(",")), by=split, force=force)
-    found = choose(candidates, measured, limits, by=split, notes=notes)
+    assumed = assumptions(
+        price_per_hour=price_per_hour,
+        price=price,
+        utilisation=utilisation,
+        lifetime_images=USUAL_ASSUMPTIONS.lifetime_images,
+        grams_per_kwh=USUAL_ASSUMPTIONS.grams_per_kwh,
+    )
+    found = choose(candidates, measured, limits, by=split, notes=notes, assumed=assumed)
     if picture is not None:
         draw_choice(Path(picture), found)
     if as_json:
@@ -89,7 +100,16 @@ def _print(choice: Choice) -> None:
             out.print(f"quicker, and not told from the winner: {choice.frugal}")
     for each in choice.excluded:
         out.print(f"excluded: {each.describe}: {'; '.join(each.excluded)}", style="yellow")
+    _print_assumptions(choice)
     out.print("in brackets: 95 % intervals over groups of the test or validation images, averaged over seeds; p: paired test, Holm", style="dim")
+
+
+def _print_assumptions(choice: Choice) -> None:
+    ways = [each.deployment for each in (*choice.kept, *choice.excluded) if each.deployment]
+    prices = dict.fromkeys(way.price.said for way in ways if way.price)
+    if prices:
+        text = f"cost of a million images at a utilisation of {choice.assumed.utilisation:g}; {'; '.join(prices)}"
+        out.print(f"{text}; in brackets at the quickest and slowest measured window", style="dim")
 
 
 def _table(choice: Choice, kept: tuple[Contender, ...]) -> object:
@@ -105,7 +125,7 @@ def _table(choice: Choice, kept: tuple[Contender, ...]) -> object:
             *([interval(each.specificity) if each.specificity else ""] if choice.limits.positive is not None else []),
             f"{way.latency_ms:.1f} ms" if way else "",
             f"{way.file_size_mb:.2f}" if way else "",
-            f"{way.cost_per_million:.2f}" if way and way.cost_per_million is not None else "",
+            cost_text(way.cost_per_million) if way and way.cost_per_million else "",
             "" if each.adjusted_p is None else f"{each.adjusted_p:.3f}",
         )
     return table

@@ -9,6 +9,7 @@ import typer
 
 from cellclf.cli import options
 from cellclf.cli.console import err, note, out, print_json, relative
+from cellclf.cli.cost_options import GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.errors import CellclfError, StudyError
 from cellclf.studies.plan import PLAN_FILE
 from cellclf.training.run import Run, find_run, runs_in
@@ -16,6 +17,7 @@ from cellclf.training.run import Run, find_run, runs_in
 if TYPE_CHECKING:
     from cellclf.report.collect import Collected
     from cellclf.report.figures import Report
+    from cellclf.report.prices import Assumptions
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -35,7 +37,7 @@ MinSensitivityOption = Annotated[
 ]
 PositiveOption = Annotated[str | None, typer.Option(help="The label that the operating points are for. Default: of two labels the second.")]
 BenchmarksOption = Annotated[
-    Path | None, typer.Option(help="JSON of pytest benchmarks/test_inference.py --benchmark-json: adds what the networks cost to run.")
+    list[Path] | None, typer.Option(help="JSON of pytest benchmarks/ --benchmark-json: adds what the networks cost to run; several times.")
 ]
 
 
@@ -52,6 +54,11 @@ def report(
     min_sensitivity: MinSensitivityOption = 0.95,
     positive: PositiveOption = None,
     benchmarks: BenchmarksOption = None,
+    price_per_hour: PricePerHourOption = None,
+    price: PriceOption = None,
+    utilisation: UtilisationOption = 0.5,
+    lifetime_images: LifetimeOption = 10_000_000,
+    grams_per_kwh: GramsOption = 400.0,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -79,6 +86,9 @@ def report(
         markdown_only=markdown_only,
         pictures=pictures,
         benchmarks=benchmarks,
+        assumed=assumptions(
+            price_per_hour=price_per_hour, price=price, utilisation=utilisation, lifetime_images=lifetime_images, grams_per_kwh=grams_per_kwh
+        ),
         as_json=as_json,
         named=bool(named),
     )
@@ -97,26 +107,29 @@ def write(
     default: Path,
     markdown_only: bool,
     pictures: bool | None,
-    benchmarks: Path | None,
+    benchmarks: list[Path] | None,
+    assumed: "Assumptions",
     as_json: bool,
     named: bool = False,
 ) -> None:
     """Collect, write and tell; exits with 3 where a run could not be used. named: whether each run was asked for by name."""
     from cellclf.report.mistakes import thumbnails
     from cellclf.report.page import require_libraries, write_report
+    from cellclf.report.prices import check_names
     from cellclf.report.tables import alike
     from cellclf.studies.measurements import read_measurements
 
     if markdown_only and pictures:
         raise CellclfError("--pictures cannot be given with --markdown-only: report.md never shows images of the data")
     require_libraries()
-    measurements = read_measurements(benchmarks) if benchmarks else ()
+    measurements = [each for path in benchmarks or [] for each in read_measurements(path)]
+    check_names(assumed, measurements)
     collected = collect()
     found = collected.report
     shown = {}
     if not markdown_only and (output is None if pictures is None else pictures):
         shown = thumbnails([mistake for section in found.sections for mistake in section.mistakes], collected.images)
-    written = write_report(found, output or default, measurements=measurements, thumbnails=shown, html=not markdown_only)
+    written = write_report(found, output or default, measurements=measurements, assumed=assumed, thumbnails=shown, html=not markdown_only)
     if as_json:
         print_json(found.model_dump_json(indent=2))
     else:

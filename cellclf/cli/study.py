@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cellclf.cli import options
 from cellclf.cli.console import clock, err, interval, note, out, plain_table, print_json, relative
+from cellclf.cli.cost_options import GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.cli.report import (
     REPORT_FOLDER,
     BenchmarksOption,
@@ -142,6 +143,11 @@ def report(
     min_sensitivity: MinSensitivityOption = 0.95,
     positive: PositiveOption = None,
     benchmarks: BenchmarksOption = None,
+    price_per_hour: PricePerHourOption = None,
+    price: PriceOption = None,
+    utilisation: UtilisationOption = 0.5,
+    lifetime_images: LifetimeOption = 10_000_000,
+    grams_per_kwh: GramsOption = 400.0,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -161,6 +167,9 @@ def report(
         markdown_only=markdown_only,
         pictures=pictures,
         benchmarks=benchmarks,
+        assumed=assumptions(
+            price_per_hour=price_per_hour, price=price, utilisation=utilisation, lifetime_images=lifetime_images, grams_per_kwh=grams_per_kwh
+        ),
         as_json=as_json,
     )
 

@@ -1,6 +1,6 @@
 """The choice: which of several comparable models to deploy under limits of sensitivity, latency, size and cost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
@@ -9,28 +9,36 @@ from cellclf.report.calling import Called, call, figure, sensitivity
 from cellclf.report.comparing import Candidate
 from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.deployments import Deployment, deployments
+from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions, check_names
 from cellclf.studies.measurements import Measurement
 
 __all__ = ["choose"]
 
 
-def choose(candidates: Sequence[Candidate], measurements: Iterable[Measurement], limits: Limits, *, by: Split, notes: Sequence[str] = ()) -> Choice:
+def choose(
+    candidates: Sequence[Candidate],
+    measurements: Iterable[Measurement],
+    limits: Limits,
+    *,
+    by: Split,
+    notes: Sequence[str] = (),
+    assumed: Assumptions = USUAL_ASSUMPTIONS,
+) -> Choice:
     """Choose among candidates that the caller knows to be comparable; raises StudyError where limits and measurements do not fit together."""
     measured = tuple(measurements)
     if (limits.max_latency_ms or limits.max_size_mb or limits.max_cost) and not measured:
-        raise StudyError(
-            "limits of latency, size or cost need measurements: give --benchmarks FILE.json, made by pytest benchmarks/test_inference.py"
-        )
-    if limits.max_cost is not None and limits.price_per_hour is None:
-        raise StudyError("--max-cost needs the price of the machine that was measured: --price-per-hour")
+        raise StudyError("limits of latency, size or cost need measurements: give --benchmarks FILE.json, made by pytest benchmarks/")
+    check_names(assumed, measured)
+    ways = deployments(measured, assumed)
     called = [call(candidate, limits) for candidate in candidates]
-    contenders = [contender for each in called for contender in _contenders(each, measured, limits, by)]
+    contenders = [contender for each in called for contender in _contenders(each, ways, limits, by)]
     kept = sorted((each for each in contenders if not each.excluded), key=_rank)
     kept = _tested(kept, {each.candidate.title: each for each in called}, by)
     frugal = _frugal(kept)
     return Choice(
         by=by,
         limits=limits,
+        assumed=assumed,
         kept=tuple(_with_pareto(kept)),
         excluded=tuple(sorted((each for each in contenders if each.excluded), key=_rank)),
         frugal=frugal.describe if frugal else None,
@@ -38,7 +46,7 @@ def choose(candidates: Sequence[Candidate], measurements: Iterable[Measurement],
     )
 
 
-def _contenders(called: Called, measured: Sequence[Measurement], limits: Limits, by: Split) -> list[Contender]:
+def _contenders(called: Called, measured: Mapping[tuple[str, int], Sequence[Deployment]], limits: Limits, by: Split) -> list[Contender]:
     candidate = called.candidate
     recipe = candidate.runs[0].setup.recipe
     found, specificity = sensitivity(called, limits.positive)
@@ -54,7 +62,7 @@ def _contenders(called: Called, measured: Sequence[Measurement], limits: Limits,
         thresholds=called.thresholds,
         excluded=called.excluded,
     )
-    ways = deployments(measured, price_per_hour=limits.price_per_hour).get((recipe.backbone, recipe.image_size_px), ())
+    ways = measured.get((recipe.backbone, recipe.image_size_px), ())
     if not ways:
         missing = (f"no measurement of {recipe.backbone} at {recipe.image_size_px} px",) if measured else ()
         return [base.model_copy(update={"excluded": (*base.excluded, *missing)})]
@@ -62,13 +70,18 @@ def _contenders(called: Called, measured: Sequence[Measurement], limits: Limits,
 
 
 def _over(way: Deployment, limits: Limits) -> tuple[str, ...]:
-    """Every limit of deployment that is not kept."""
+    """Every limit of deployment that is not kept; what was not steady keeps none."""
     checks = (
         ("latency", way.latency_ms, limits.max_latency_ms, "ms"),
         ("size", way.file_size_mb, limits.max_size_mb, "MB"),
-        ("cost of a million images", way.cost_per_million, limits.max_cost, ""),
+        ("cost of a million images", way.cost_per_million.value if way.cost_per_million else None, limits.max_cost, ""),
     )
-    return tuple(f"{name} {value:.3g} {unit}".rstrip() + f" > {limit:g}" for name, value, limit, unit in checks if limit and value and value > limit)
+    over = [f"{name} {value:.3g} {unit}".rstrip() + f" > {limit:g}" for name, value, limit, unit in checks if limit and value and value > limit]
+    if limits.max_cost and way.cost_per_million is None:
+        over.append("its machine has no price: give --price or --price-per-hour")
+    if not way.steady:
+        over.append("its measurement is not steady" + (f": windows differ by {100 * way.spread:.0f} %" if way.spread is not None else ""))
+    return tuple(over)
 
 
 def _rank(contender: Contender) -> tuple[float, float, str]:

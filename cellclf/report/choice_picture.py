@@ -1,54 +1,87 @@
-"""The Pareto picture of a choice: latency against balanced accuracy, with intervals; what no other beats in both is joined by a line."""
+"""The Pareto picture of a choice: latency, and cost where there are prices, against balanced accuracy; what no other beats in both is joined."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from cellclf.errors import StudyError
+from cellclf.errors import MissingExtraError, StudyError
 from cellclf.report.contenders import Choice, Contender
+from cellclf.report.cost import Cost
+from cellclf.report.words import reach
 from cellclf.storage import new_file
 
-__all__ = ["draw_choice"]
+__all__ = ["draw_choice", "unbeaten"]
 
 _KEPT, _EXCLUDED = "#0072B2", "#9a9a9a"  # of Okabe and Ito's colours, told apart without red and green
 
+_Across = Callable[[Contender], Cost | None]
+
 
 def draw_choice(path: Path, choice: Choice) -> None:
-    """Write the picture as PNG; raises StudyError where nothing was measured."""
-    from matplotlib.figure import Figure
+    """Write the picture as PNG; raises StudyError where nothing was measured, MissingExtraError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("drawing the Pareto picture", "train") from error
 
-    measured = [each for each in (*choice.kept, *choice.excluded) if each.deployment]
-    if not measured:
+    everything = (*choice.kept, *choice.excluded)
+    if not any(each.deployment for each in everything):
         raise StudyError("the Pareto picture needs measurements: give --benchmarks FILE.json")
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for each in measured:
-        _point(axes, each)
-    front = sorted((each for each in choice.kept if each.pareto and each.deployment), key=_latency)
-    axes.plot([_latency(each) for each in front], [each.figure.mean.value for each in front], color=_KEPT, linewidth=1, alpha=0.5)
-    axes.set_xscale("log")
-    axes.set_xlabel("latency of one call, 95th percentile, ms")
-    axes.set_ylabel(f"balanced accuracy, {choice.by}")
-    axes.set_title("Filled: keeps the limits. Line: nothing is both better and quicker", fontsize=9, loc="left")
-    axes.grid(alpha=0.3)
+    kinds: list[tuple[str, _Across]] = [("latency of one call, 95th percentile, ms", _latency)]
+    if any(_cost(each) for each in everything):
+        kinds.append((f"cost of a million images, {_currency(choice)}", _cost))
+    figure = Figure(figsize=(7 * len(kinds), 4.5), layout="constrained")
+    for axes, (label, across) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        for each in everything:
+            _point(axes, each, across(each))
+        best = unbeaten(choice.kept, across)
+        axes.plot([value.value for _, value in best], [each.figure.mean.value for each, _ in best], color=_KEPT, linewidth=1, alpha=0.5)
+        axes.set_xscale("log")
+        axes.set_xlabel(label)
+        axes.set_ylabel(f"balanced accuracy, {choice.by}")
+        axes.set_title("Filled: keeps the limits. Line: nothing is better in both", fontsize=9, loc="left")
+        axes.grid(alpha=0.3)
     with new_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def _latency(each: Contender) -> float:
-    return each.deployment.latency_ms if each.deployment else 0.0
+def unbeaten(contenders: Sequence[Contender], across: _Across) -> list[tuple[Contender, Cost]]:
+    """Those that no other beats in both, from the least of `across` on."""
+    known = [(each, value) for each in contenders if (value := across(each)) is not None]
+    best: list[tuple[Contender, Cost]] = []
+    for each, value in sorted(known, key=lambda pair: (pair[1].value, -pair[0].figure.mean.value)):
+        if not best or each.figure.mean.value > best[-1][0].figure.mean.value:
+            best.append((each, value))
+    return best
 
 
-def _point(axes: object, each: Contender) -> None:
-    mean = each.figure.mean
-    low, high = (bound if bound is not None else mean.value for bound in (mean.low, mean.high))
+def _latency(each: Contender) -> Cost | None:
+    return Cost(value=each.deployment.latency_ms) if each.deployment else None
+
+
+def _cost(each: Contender) -> Cost | None:
+    return each.deployment.cost_per_million if each.deployment else None
+
+
+def _currency(choice: Choice) -> str:
+    prices = [each.deployment.price for each in (*choice.kept, *choice.excluded) if each.deployment and each.deployment.price]
+    return prices[0].currency
+
+
+def _point(axes: Any, each: Contender, across: Cost | None) -> None:
+    if across is None:
+        return
+    low, high = (across.value if bound is None else bound for bound in (across.low, across.high))
     colour = _EXCLUDED if each.excluded else _KEPT
-    axes.errorbar(  # type: ignore[attr-defined]  # matplotlib's Axes
-        _latency(each),
-        mean.value,
-        yerr=[[max(0.0, mean.value - low)], [max(0.0, high - mean.value)]],
+    axes.errorbar(
+        across.value,
+        each.figure.mean.value,
+        xerr=[[across.value - low], [high - across.value]],
+        yerr=[[side] for side in reach(each.figure.mean)],
         fmt="o",
         color=colour,
         markerfacecolor="white" if each.excluded else colour,
         elinewidth=1,
         capsize=2,
     )
-    axes.annotate(each.describe, (_latency(each), mean.value), xytext=(6, 4), textcoords="offset points", fontsize=7)  # type: ignore[attr-defined]
+    axes.annotate(each.describe, (across.value, each.figure.mean.value), xytext=(6, 4), textcoords="offset points", fontsize=7)

@@ -7,6 +7,7 @@ from cellclf.evaluation.paired import PairedTest
 from cellclf.report.comparing import LEVEL
 from cellclf.report.deployments import Deployment
 from cellclf.report.figures import Figure
+from cellclf.report.prices import Assumptions
 
 __all__ = ["Choice", "Contender", "Limits"]
 
@@ -15,7 +16,7 @@ class Limits(Document):
     """What a model must keep to; None = no limit.
 
     min_sensitivity: of the positive label, by a threshold that is chosen on validation for each run; without a positive label, of every label.
-    max_latency_ms: 95th percentile of one image. max_cost: of a million images, in the currency of price_per_hour.
+    max_latency_ms: 95th percentile of one image. max_cost: of a million images, in the currency of the prices.
     """
 
     min_sensitivity: float | None = None
@@ -23,7 +24,6 @@ class Limits(Document):
     max_latency_ms: float | None = None
     max_size_mb: float | None = None
     max_cost: float | None = None
-    price_per_hour: float | None = None
 
 
 class Contender(Document):
@@ -60,10 +60,14 @@ class Contender(Document):
 
 
 class Choice(Document):
-    """Contenders that keep the limits, best first; then the excluded. `frugal` is the quickest that cannot be told from the winner."""
+    """Contenders that keep the limits, best first; then the excluded. `frugal` is the quickest that cannot be told from the winner.
+
+    assumed: what cost rests on.
+    """
 
     by: Split
     limits: Limits
+    assumed: Assumptions
     kept: tuple[Contender, ...]
     excluded: tuple[Contender, ...]
     frugal: str | None

@@ -144,7 +144,8 @@ class ModelFigures(Document):
     """One model: runs that differ in their seed alone.
 
     number: its place in the section, from 1. backbone: its name in BACKBONES. variation: its name in the study, '' outside one. conditions: as
-    the same-conditions contract names them. reliability and roc are of the test set. Learning time in seconds.
+    the same-conditions contract names them. reliability and roc are of the test set. Learning time in seconds, on a
+    machine of trained_cores; trained_gpu: the card that trained it, None for none.
     """
 
     number: int
@@ -174,6 +175,8 @@ class ModelFigures(Document):
     published: Published | None
     operating: Operating | None = None
     doubts: tuple[Doubt, ...] = ()
+    trained_cores: int | None = None
+    trained_gpu: str | None = None
 
 
 class Comparison(Document):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclf.data.manifest import Split
+from cellclf.environment import Environment
 from cellclf.evaluation.paired import Spread, spread
 from cellclf.report.averages import accuracy, area_under_roc, balanced_accuracy, mean_confusion, roc_lines
 from cellclf.report.comparing import Candidate
@@ -50,6 +51,8 @@ def figures_of(candidate: Candidate, *, number: int, published: Published | None
         published=published,
         operating=operating,
         doubts=doubts_of(candidate, operating),
+        trained_cores=first.environment.cores,
+        trained_gpu=_card(first.environment),
     )
 
 
@@ -73,6 +76,13 @@ def _split(candidate: Candidate, split: Split) -> SplitFigures:
         auc=area_under_roc(probabilities, answered.truth, answered.groups) if split == "test" else None,
         confusion=mean_confusion(probabilities, answered.truth),
     )
+
+
+def _card(environment: Environment) -> str | None:
+    """The GPU that trained; 'GPU' where its name was not kept."""
+    if environment.provider in (None, "CPU"):
+        return None
+    return environment.gpus[0] if environment.gpus else "GPU"
 
 
 def _curve(run: LoadedRun) -> Curve:

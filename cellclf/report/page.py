@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from cellclf.errors import MissingExtraError, StudyError
-from cellclf.report import tables
+from cellclf.report import cost_tables, tables
+from cellclf.report.cost_plots import cost_plot
+from cellclf.report.costing import Costs, cost_everything
 from cellclf.report.decision_table import decision_note, decision_table
 from cellclf.report.drawing import Drawing
 from cellclf.report.figures import Report, Section
 from cellclf.report.panels import confusion_plots, curve_plots, doubt_plots, reliability_plots, roc_plots
 from cellclf.report.plots import answers_plot, scatter_plot, side_by_side_plot
+from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions
 from cellclf.report.summary import in_short, methods
 from cellclf.report.words import leaking
 from cellclf.storage import new_file
 from cellclf.studies.measurements import Measurement
 
-__all__ = ["HTML_NAME", "JSON_NAME", "MARKDOWN_NAME", "PLOTS_FOLDER", "require_libraries", "write_report"]
+__all__ = ["COST_NAME", "HTML_NAME", "JSON_NAME", "MARKDOWN_NAME", "PLOTS_FOLDER", "require_libraries", "write_report"]
 
-HTML_NAME, MARKDOWN_NAME, JSON_NAME, PLOTS_FOLDER = "index.html", "report.md", "report.json", "plots"
+HTML_NAME, MARKDOWN_NAME, JSON_NAME, COST_NAME, PLOTS_FOLDER = "index.html", "report.md", "report.json", "cost.json", "plots"
 _TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
 
@@ -34,10 +37,15 @@ class _Plots:
     answers: tuple[tuple[Drawing, ...], ...]
     overview: tuple[tuple[Drawing, ...], ...]
     details: tuple[tuple[Drawing, ...], ...]
+    cost: tuple[Drawing, ...]
 
     def all(self) -> tuple[Drawing, ...]:
         """Every one, each once."""
-        return (*self.side_by_side, *(drawing for part in (self.answers, self.overview, self.details) for each in part for drawing in each))
+        return (
+            *self.side_by_side,
+            *self.cost,
+            *(drawing for part in (self.answers, self.overview, self.details) for each in part for drawing in each),
+        )
 
 
 def write_report(
@@ -45,11 +53,13 @@ def write_report(
     folder: Path,
     *,
     measurements: Sequence[Measurement] = (),
+    assumed: Assumptions = USUAL_ASSUMPTIONS,
     thumbnails: Mapping[str, str] | None = None,
     html: bool = True,
 ) -> Path:
     """Write the report and return its page's path (report.md where html is False).
 
+    measurements, assumed: what cost is made of; it is stored as cost.json.
     thumbnails: pictures of the mistakes as data: addresses, by content hash; only the HTML page holds them. Plots of an earlier report in that folder
     that this one does not have are removed. Raises StudyError where the folder is a file, MissingExtraError without jinja2 or matplotlib.
     """
@@ -57,8 +67,9 @@ def write_report(
         raise StudyError(f"--output {folder} is a file; name a folder")
     require_libraries()
     environment = _environment()
-    plots = _draw(report)
-    content = _content(report, plots, measurements)
+    costs = cost_everything(report.sections, measurements, assumed)
+    plots = _draw(report, costs)
+    content = _content(report, plots, costs)
     markdown = _tidy(environment.get_template("report.md.j2").render(**content, plots_folder=PLOTS_FOLDER))
     page = environment.get_template("page.html.j2").render(**content, thumbnails=thumbnails or {}) if html else ""
     _write_plots(folder, plots.all())
@@ -66,6 +77,7 @@ def write_report(
     if html:
         _write_text(folder / HTML_NAME, page)
     report.write(folder / JSON_NAME)
+    costs.write(folder / COST_NAME)
     return folder / (HTML_NAME if html else MARKDOWN_NAME)
 
 
@@ -96,7 +108,7 @@ def _environment() -> Any:
     return environment
 
 
-def _content(report: Report, plots: _Plots, measurements: Sequence[Measurement]) -> dict[str, Any]:
+def _content(report: Report, plots: _Plots, costs: Costs) -> dict[str, Any]:
     """What the templates show; both show the same."""
     published = [section for section in report.sections if section.protocol == report.published_protocol]
     return {
@@ -106,7 +118,8 @@ def _content(report: Report, plots: _Plots, measurements: Sequence[Measurement])
         "plots": plots,
         "tables": tables,
         "published": [section for section in published if any(model.published for model in section.models)],
-        "measurements": measurements,
+        "costs": costs,
+        "cost_tables": cost_tables,
         "leaks": _leaks(report.sections),
     }
 
@@ -115,7 +128,7 @@ def _leaks(sections: Sequence[Section]) -> list[tuple[str, tuple[str, ...]]]:
     return [(section.title, section.leaks) for section in sections if section.leaks]
 
 
-def _draw(report: Report) -> _Plots:
+def _draw(report: Report, costs: Costs) -> _Plots:
     names = _names(report.sections)
     pairs = report.side_by_side
     sections = list(zip(report.sections, names, strict=True))
@@ -135,6 +148,9 @@ def _draw(report: Report) -> _Plots:
                 *doubt_plots(section, name=f"{name}-coverage-and-error"),
             )
             for section, name in sections
+        ),
+        cost=tuple(
+            drawing for section, name in sections if (drawing := cost_plot(costs, section.title, name=f"{name}-accuracy-and-cost")) is not None
         ),
     )
 

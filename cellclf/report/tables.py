@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from cellclf.backbones import BACKBONES
 from cellclf.report.figures import Comparison, Failed, ModelFigures, RankedSet, Report, Section, SideBySide, SplitFigures
 from cellclf.report.words import area, clock, dense_units, figure, p_value, percent, plus_minus, points, rate
-from cellclf.studies.measurements import Measurement
 
 __all__ = [
     "Cell",
     "Table",
     "alike",
-    "cost_table",
     "details_table",
     "differences_table",
     "failed_table",
     "mistakes_table",
+    "network_title",
     "published_table",
     "runs_table",
     "side_by_side_table",
@@ -174,26 +173,6 @@ def mistakes_table(section: Section) -> Table:
     return Table(("Test image", "Label", "Called", "Sure, %", "Models that err"), tuple(rows))
 
 
-def cost_table(sections: Sequence[Section], measurements: Sequence[Measurement]) -> Table:
-    """Each model with what its network costs, as measured on that hardware; networks that no model here has stand without an accuracy."""
-    rows = []
-    matched: set[int] = set()
-    for section in sections:
-        for model in section.models:
-            for number, measured in enumerate(measurements):
-                if (measured.backbone, measured.image_size_px, measured.labels) == (model.backbone, model.image_size_px, len(model.labels)):
-                    matched.add(number)
-                    accuracy = _share(figure(model.test.balanced_accuracy), model.test)
-                    rows.append((Cell(model.title, section.protocol), accuracy, *_measured(measured)))
-    for number, measured in enumerate(measurements):
-        if number not in matched:
-            rows.append(
-                (Cell(_title(measured.backbone), f"{measured.image_size_px} px, {measured.labels} labels"), Cell(_NONE), *_measured(measured))
-            )
-    columns = ("Model", "Balanced accuracy, %", "Precision", "Provider", "Batch", "Threads", "Latency p50 / p95, ms", "Images/s", "File, MB", "On")
-    return Table(columns, tuple(rows))
-
-
 def failed_table(failed: Sequence[Failed]) -> Table:
     """Runs without a result, and why; those of one state and reason in one row."""
     rows = [(Cell(", ".join(runs), code=True), Cell(state), Cell(reason or _NONE)) for (state, reason), runs in alike(failed).items()]
@@ -224,10 +203,11 @@ def _chosen(section: Section, ranked: RankedSet) -> list[ModelFigures]:
 
 
 def _model(model: ModelFigures) -> Cell:
-    return Cell(f"{model.number}  {model.title}", f"{_title(model.backbone)}, {model.image_size_px} px")
+    return Cell(f"{model.number}  {model.title}", f"{network_title(model.backbone)}, {model.image_size_px} px")
 
 
-def _title(backbone: str) -> str:
+def network_title(backbone: str) -> str:
+    """A backbone's title; its name where the table has no such row."""
     return BACKBONES[backbone].title if backbone in BACKBONES else backbone
 
 
@@ -255,16 +235,3 @@ def _leaky(text: str, split: SplitFigures) -> Cell:
 
 def _loss(value: float | None) -> str:
     return _NONE if value is None else f"{value:.{_LOSS_DECIMALS}f}"
-
-
-def _measured(measured: Measurement) -> tuple[Cell, ...]:
-    return (
-        Cell(measured.precision),
-        Cell(measured.provider.removesuffix("ExecutionProvider")),
-        Cell(str(measured.batch)),
-        Cell(str(measured.threads)),
-        Cell(" / ".join(f"{measured.latency_ms[percentile]:.3g}" for percentile in ("50", "95"))),
-        Cell(f"{measured.images_per_second:.3g}" if measured.images_per_second < 1000 else f"{measured.images_per_second:,.0f}"),
-        Cell(f"{measured.file_size_mb:.3g}"),
-        Cell(measured.hardware),
-    )

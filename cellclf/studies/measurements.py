@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,8 +11,9 @@ from pydantic import Field, model_validator
 
 from cellclf.documents import Document
 from cellclf.errors import StoredFileError
+from cellclf.runtime.providers import PROVIDERS
 
-__all__ = ["EXTRA_INFO_KEY", "Made", "MeasuredAccuracy", "MeasuredPrecision", "Measurement", "cost_per_million", "percentile", "read_measurements"]
+__all__ = ["EXTRA_INFO_KEY", "Made", "MeasuredAccuracy", "MeasuredPrecision", "Measurement", "percentile", "read_measurements"]
 
 EXTRA_INFO_KEY = "measurement"
 """Under which name a benchmark keeps its Measurement in pytest-benchmark's extra_info."""
@@ -49,7 +51,7 @@ class Measurement(Document):
     steady: whether the windows agreed; a measurement that is not is shown and marked, and never wins a choice. windows_images_per_second: the
     throughput of each window; spread: their largest relative difference (0.05 = 5 %). load_s: opening the session; cold_start_s: process start to
     first prediction. joules_per_image: of the whole machine or card, as its counters tell. machine: its kind in the table of prices, '' where it is
-    to be found from `gpu` and `cores`. None: not measured.
+    to be found from `gpu`, the card that it ran on (None: it ran on the CPU), or the machine's `cores`. None: not measured.
     """
 
     backbone: str
@@ -90,6 +92,18 @@ class Measurement(Document):
         return fields
 
     @property
+    def card(self) -> str | None:
+        """The GPU that it ran on, 'GPU' where its name was not kept; None: the CPU."""
+        gpus = {provider.runs_as for provider in PROVIDERS.values() if provider.gpu}
+        return self.gpu or ("GPU" if self.provider in gpus else None)
+
+    @property
+    def machine_cores(self) -> int | None:
+        """`cores`; of records from before it was kept, as `hardware` tells."""
+        told = re.search(r"(\d+) cores", self.hardware)
+        return self.cores if self.cores is not None or told is None else int(told[1])
+
+    @property
     def describe(self) -> str:
         """Precision, provider, batch and threads in a few words; the engine where it is a peer's."""
         way = f"{self.precision}, {self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {self.threads} threads"
@@ -101,11 +115,6 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     """The nearest-rank percentile: the smallest sample that at least `percent` % of the samples do not exceed."""
     ordered = sorted(samples)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
-
-
-def cost_per_million(images_per_second: float, price_per_hour: float) -> float:
-    """What a million images cost on a machine of that price an hour, kept busy; in the price's currency."""
-    return 1e6 / images_per_second / 3600 * price_per_hour
 
 
 def read_measurements(path: Path) -> tuple[Measurement, ...]:

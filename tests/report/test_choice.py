@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError, UnknownNameError
 from cellclf.report.choice import choose
-from cellclf.report.choice_picture import draw_choice
+from cellclf.report.choice_picture import draw_choice, unbeaten
 from cellclf.report.comparing import Candidate
 from cellclf.report.contenders import Choice, Limits
 from cellclf.report.deployments import deployments
 from cellclf.report.eligible import eligible_runs
+from cellclf.report.prices import Assumptions
 from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement
 from cellclf.training.recipe import Recipe, make_recipe
 from cellclf.training.run import Run
@@ -21,6 +22,7 @@ from tests.conftest import Completed
 from tests.studies.making import make_run
 
 GOOD, POOR = 1.4, -0.2
+BUSY = Assumptions(price_per_hour=0.36, utilisation=1)
 
 
 def recipe(backbone: str, **choices: object) -> Recipe:
@@ -31,7 +33,7 @@ def measurement(backbone: str, latency_ms: float = 10.0, **changes: object) -> M
     fields: dict[str, object] = {
         "backbone": backbone, "image_size_px": 96, "labels": 2, "precision": "fp32", "provider": "CPUExecutionProvider", "batch": 1, "threads": 2,
         "calls": 10, "latency_ms": {"50": latency_ms / 2, "95": latency_ms}, "images_per_second": 1000 / latency_ms, "file_size_mb": 4.0,
-        "model": "m.onnx", "hardware": "test",
+        "model": "m.onnx", "hardware": "test", "cores": 2,
     }  # fmt: skip
     return Measurement.model_validate(fields | changes)
 
@@ -52,7 +54,7 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
 
 
 def chosen(runs: Sequence[Run], measured: Sequence[Measurement] = (), **limits: object) -> Choice:
-    return choose(candidates(runs), measured, Limits.model_validate(limits), by="validation")
+    return choose(candidates(runs), measured, Limits.model_validate(limits), by="validation", assumed=BUSY)
 
 
 def models(contenders: Sequence[object]) -> list[str]:
@@ -86,7 +88,7 @@ MEASURED = [measurement("resnet50", 50.0, file_size_mb=94.0), measurement("mobil
     [
         ({"max_latency_ms": 60}, ["resnet50", "mobilenet"], "latency 90 ms > 60"),
         ({"max_size_mb": 10}, ["mobilenet"], "size 94 MB > 10"),
-        ({"max_cost": 1.0, "price_per_hour": 0.36}, ["mobilenet"], "cost of a million images 5 > 1"),
+        ({"max_cost": 1.0}, ["mobilenet"], "cost of a million images 5 > 1"),
         ({"min_sensitivity": 0.8}, ["resnet50", "mobilenet"], "sensitivity of"),
     ],
 )
@@ -125,9 +127,45 @@ def test_a_models_deployments_contend_on_their_own_quickest_first(runs: list[Run
 
 def test_a_deployment_takes_latency_from_the_smallest_batch_and_throughput_from_the_best() -> None:
     rows = [measurement("vgg16", 10.0), measurement("vgg16", 64.0, batch=32, images_per_second=500.0)]
-    ((way,),) = deployments(rows, price_per_hour=1.8).values()
-    assert (way.latency_ms, way.latency_batch, way.images_per_second) == (10.0, 1, 500.0)
-    assert way.cost_per_million == pytest.approx(1.0)
+    ((way,),) = deployments(rows, Assumptions(price_per_hour=1.8, utilisation=1)).values()
+    assert (way.latency_ms, way.latency_batch, way.images_per_second, way.throughput_batch) == (10.0, 1, 500.0, 32)
+    assert way.cost_per_million is not None
+    assert way.cost_per_million.value == pytest.approx(1.0)
+
+
+def test_a_measurement_that_is_not_steady_is_shown_and_never_wins(runs: list[Run]) -> None:
+    shaky = measurement("resnet50", 1.0, steady=False, spread=0.31)
+    found = chosen(runs, [shaky, *MEASURED[1:]])
+    assert models(found.kept) == ["mobilenet", "vgg16"]
+    assert [(each.backbone, each.excluded) for each in found.excluded] == [("resnet50", ("its measurement is not steady: windows differ by 31 %",))]
+
+
+def test_a_steady_batch_speaks_for_a_deployment_before_a_quicker_one_that_is_not() -> None:
+    rows = [measurement("vgg16", 10.0), measurement("vgg16", 64.0, batch=32, images_per_second=500.0, steady=False)]
+    ((way,),) = deployments(rows, BUSY).values()
+    assert (way.steady, way.images_per_second) == (True, 100.0)
+
+
+def test_a_peer_is_no_deployment_and_engines_are_kept_apart() -> None:
+    rows = [
+        measurement("vgg16", 1.0, engine="keras-predict"),
+        measurement("vgg16", 9.0),
+        measurement("vgg16", 5.0, engine="openvino", provider="OpenVINO:CPU bf16", precision="bf16"),
+    ]
+    ((*ways,),) = deployments(rows, BUSY).values()
+    assert [(way.engine, way.latency_ms) for way in ways] == [("onnxruntime", 9.0), ("openvino", 5.0)]
+
+
+def test_a_card_without_a_price_cannot_keep_a_limit_of_cost(runs: list[Run]) -> None:
+    found = chosen(runs[:2], [measurement("resnet50", 1.0, provider="CUDAExecutionProvider", gpu="Unheard Of 9")], max_cost=100)
+    assert found.excluded[0].excluded == ("its machine has no price: give --price or --price-per-hour",)
+
+
+def test_what_nothing_beats_in_both_is_joined(runs: list[Run]) -> None:
+    found = chosen(runs, MEASURED)
+    joined = unbeaten(found.kept, lambda each: each.deployment.cost_per_million if each.deployment else None)
+    assert [each.backbone for each, _ in joined] == ["mobilenet", "resnet50"]
+    assert [value.value for _, value in joined] == pytest.approx([0.8, 5.0])
 
 
 @given(asked=st.sampled_from([0.5, 0.8, 0.9, 1.0]))
@@ -155,8 +193,8 @@ def test_a_sensitivity_that_only_calling_everything_positive_reaches_excludes(tm
 def test_limits_that_need_a_measurement_or_a_price_say_so(runs: list[Run]) -> None:
     with pytest.raises(StudyError, match="need measurements"):
         chosen(runs, max_latency_ms=5)
-    with pytest.raises(StudyError, match="--price-per-hour"):
-        chosen(runs, MEASURED, max_cost=5)
+    with pytest.raises(UnknownNameError, match="unknown machine 'gpu-h2000'; did you mean gpu-h200"):
+        choose(candidates(runs), MEASURED, Limits(), by="validation", assumed=Assumptions(prices={"gpu-h2000": 1.0}))
     with pytest.raises(UnknownNameError, match="unknown label 'C'"):
         chosen(runs, min_sensitivity=0.9, positive="C")
 
@@ -198,6 +236,12 @@ def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Pat
     assert done.code == 0, done.err
     assert "it cannot be told from mobilenet-0" in done.out
     assert "excluded: vgg16-0" in done.out
+    assert "cost of a million images at a utilisation of 0.5" in done.out
+    assert "one CPU core: 0.05 USD an hour (2026-11, a round assumption" in done.out
+    dear = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-cost", "2", "--price-per-hour", "0.36", "--json")
+    assert [each["backbone"] for each in json.loads(dear.out)["kept"]] == ["mobilenet"]
+    wrong = cli("choose", "--runs", str(runs[0].folder.parent), "--price", "gpu-h200")
+    assert (wrong.code, wrong.err.strip()) == (1, "cellclf: --price 'gpu-h200' is no price; give NAME=X, as gpu-h200=4.5")
     nothing = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-latency-ms", "1")
     assert (nothing.code, nothing.err.strip().splitlines()[-1]) == (1, "cellclf: no model keeps the limits")
     as_json = cli("choose", "--runs", str(runs[0].folder.parent), "--json")

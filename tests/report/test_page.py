@@ -9,6 +9,7 @@ from PIL import Image
 
 from cellclf.errors import MissingExtraError, StudyError
 from cellclf.report.collect import Collected, collect_study
+from cellclf.report.costing import Costs
 from cellclf.report.drawing import INK, draw, new_figure
 from cellclf.report.figures import Report
 from cellclf.report.mistakes import thumbnails
@@ -39,7 +40,7 @@ STUDY = Study(
 )
 MEASUREMENT = Measurement(
     backbone="mobilenet025", image_size_px=224, labels=2, precision="int8", provider="CPUExecutionProvider", batch=1, threads=2, calls=100,
-    latency_ms={"50": 3.21, "90": 4, "95": 4.56, "99": 7}, images_per_second=311.5, file_size_mb=0.34, model="m.onnx", hardware="test CPU",
+    latency_ms={"50": 3.21, "90": 4, "95": 4.56, "99": 7}, images_per_second=311.5, file_size_mb=0.34, model="m.onnx", hardware="test CPU, 2 cores",
 )  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def test_the_page_has_a_section_for_each_thing_that_is_asked_of_it(read: Reader)
         "Questions",
         "Operating point",
         "Published beside ours",
-        "Deployment cost",
+        "Cost",
         "How this was made",
     ):
         assert heading in read.headings
@@ -162,6 +163,7 @@ def test_the_page_has_a_section_for_each_thing_that_is_asked_of_it(read: Reader)
         "Reliability on the test set",
         "ROC on the test set",
         "Answers left to a person: coverage and error",
+        "Accuracy and cost",
     ):
         assert plot in text
 
@@ -245,7 +247,7 @@ def test_pictures_of_the_data_are_in_the_page_alone(written: Path, page: str, ma
 def test_every_plot_of_the_markdown_is_a_file_and_none_is_left_over(written: Path, markdown: str) -> None:
     named = re.findall(r"\]\((plots/[^)]+)\)", markdown)
     assert sorted(named) == sorted(f"plots/{path.name}" for path in (written / "plots").iterdir())
-    assert len(named) == 15
+    assert len(named) == 17
     for name in named:
         with Image.open(written / name) as image:
             assert image.format == "PNG"
@@ -257,15 +259,26 @@ def test_the_folder_is_small(written: Path) -> None:
     assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file() and path.suffix != ".html") < 700_000
 
 
-def test_what_a_network_costs_stands_beside_its_accuracy(markdown: str) -> None:
-    cost = markdown.partition("## Deployment cost")[2].partition("\n## ")[0]
-    row = next(line for line in cost.splitlines() if line.startswith("| Two (official)"))
-    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU |" in row
+def test_what_a_model_costs_stands_beside_its_accuracy_with_what_is_assumed(markdown: str, written: Path) -> None:
+    """311.5 images/s at half use of a machine of 2 × 0.05 USD an hour: 10⁶ / 155.75 / 3600 × 0.1 = 0.1783 USD; a training of 70.5 s 0.00196 USD."""
+    cost = markdown.partition("## Cost")[2].partition("\n## ")[0]
+    row = cells_of(next(line for line in cost.splitlines() if line.startswith("| 2  Two (made-up, official split)")))
+    assert row[2:] == ["int8 on CPU, 2 threads (batch 1)", "0.178", "0.00196 (0:01:10 a run)", "0.179 (training 0.000196)"]
+    assert "2 cores: 0.1 an hour; one CPU core: 0.05 USD an hour (2026-11, a round assumption" in cost
+    assert "Utilisation 50 %" in cost
+    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in cost
+    assert "not yet measured on a GPU" in cost
+    assert cost.count("not measured") >= 5
+    assert Costs.read(written / "cost.json").models[1].training == pytest.approx(70.5 / 3600 * 0.1)
 
 
-def test_without_measurements_nothing_is_said_of_cost(collected: Collected, tmp_path: Path) -> None:
+def test_what_was_not_measured_is_said_to_be_so(collected: Collected, tmp_path: Path) -> None:
     write_report(lean(collected.report), tmp_path, html=False)
-    assert "Deployment cost" not in (tmp_path / "report.md").read_text()
+    cost = (tmp_path / "report.md").read_text().partition("## Cost")[2].partition("\n## ")[0]
+    assert "What the networks cost to run was not measured; measure it with" in cost
+    row = cells_of(next(line for line in cost.splitlines() if line.startswith("| 1  ")))
+    assert row[2:4] == ["not measured", "not measured"]
+    assert row[5].startswith("– (training ")
     assert not (tmp_path / "index.html").exists()
 
 

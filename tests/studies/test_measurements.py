@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cellclf.errors import StoredFileError
-from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement, cost_per_million, percentile, read_measurements
+from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement, percentile, read_measurements
 
 RECORD = Measurement(
     backbone="mobilenet", image_size_px=224, labels=4, precision="int8", provider="CPUExecutionProvider", batch=1, threads=2, calls=10,
@@ -79,6 +79,7 @@ def test_a_percentile_is_a_sample_by_nearest_rank() -> None:
     assert [percentile(samples, percent) for percent in (5, 30, 40, 50, 100)] == [15.0, 20.0, 20.0, 35.0, 50.0]
 
 
-def test_a_million_images_at_a_hundred_a_second_take_a_hundred_and_sixtieth_of_a_price() -> None:
-    assert cost_per_million(1e6 / 3600, 0.4) == pytest.approx(0.4)
-    assert cost_per_million(100, 3.6) == pytest.approx(10.0)
+def test_the_cores_of_an_older_record_are_those_its_hardware_names() -> None:
+    assert RECORD.machine_cores == 2
+    assert RECORD.model_copy(update={"cores": 8}).machine_cores == 8
+    assert RECORD.model_copy(update={"hardware": "unknown"}).machine_cores is None

@@ -1,0 +1,155 @@
+import pytest
+
+from cellclf.data.prepare import DataRequest
+from cellclf.report.collect import collect_runs
+from cellclf.report.cost_plots import cost_plot, front, points_of
+from cellclf.report.cost_tables import assumptions, break_even_table, model_cost_table, speed_table, spending_table
+from cellclf.report.costing import cost_everything
+from cellclf.report.figures import Section
+from cellclf.report.prices import Assumptions
+from cellclf.studies.measurements import MeasuredAccuracy, Measurement
+from cellclf.training.recipe import make_recipe
+from tests.report.making import make_run
+
+BY_HAND = Assumptions(price_per_hour=3.6, prices={"gpu-h200": 36.0}, utilisation=1, lifetime_images=1_000_000)
+CPU = Measurement(
+    backbone="vgg16", image_size_px=96, labels=2, precision="int8", provider="CPUExecutionProvider", batch=1, threads=2, calls=9, cores=2,
+    latency_ms={"50": 9.0, "95": 10.0}, images_per_second=100.0, windows_images_per_second=(80.0, 100.0, 125.0), file_size_mb=15.0, model="m.onnx",
+    hardware="test, 2 cores",
+)  # fmt: skip
+GPU = CPU.model_copy(
+    update={
+        "provider": "CUDAExecutionProvider",
+        "gpu": "NVIDIA H200",
+        "images_per_second": 5000.0,
+        "windows_images_per_second": (),
+        "precision": "fp16",
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def section(tmp_path_factory: pytest.TempPathFactory) -> Section:
+    """Two networks that differ in their backbone: vgg16, and mobilenet, which is better."""
+    runs = tmp_path_factory.mktemp("runs")
+    made = []
+    for backbone, skill in (("vgg16", 0.2), ("mobilenet", 2.5)):
+        recipe = make_recipe(backbone, DataRequest(data="sample"), epochs=2, image_size_px=96, learning_rate=1e-3)
+        made.append(make_run(runs / backbone, recipe, skill=skill, seconds=1800.0))
+    (found,) = collect_runs(made).report.sections
+    return found
+
+
+def test_a_models_cost_is_running_and_training_by_hand(section: Section) -> None:
+    """100 images/s at 3.60 an hour: 10 a million, 8 to 12.5 over its windows; half an hour of training 1.80, over a million images 1.80."""
+    costs = cost_everything([section], [CPU], BY_HAND)
+    model = costs.models[0]
+    assert model.cheapest is not None and model.cheapest.cost_per_million is not None
+    cost = model.cheapest.cost_per_million
+    assert (cost.value, cost.low, cost.high) == pytest.approx((10, 8, 12.5))
+    assert (model.training, model.training_per_million) == pytest.approx((1.8, 1.8))
+    assert costs.all_training == pytest.approx(3.6)
+    cells = model_cost_table(costs).rows[0]
+    assert [cell.text for cell in cells[2:]] == ["int8 on CPU, 2 threads", "10", "1.8", "11.8"]
+    assert cells[3].detail == "[8, 12.5]"
+
+
+def test_a_network_that_was_not_measured_says_so(section: Section) -> None:
+    rows = model_cost_table(cost_everything([section], [CPU], BY_HAND)).rows
+    assert [cell.text for cell in rows[1][2:]] == ["not measured", "not measured", "1.8", "–"]
+
+
+def test_when_a_gpu_pays_by_hand(section: Section) -> None:
+    """36 an hour pay for ten machines of 3.60, which answer 10 × 100 × 86 400 = 86.4 million a day; the GPU could 432 million."""
+    (found,) = cost_everything([section], [CPU, GPU], BY_HAND).break_evens
+    assert found.images_a_day == pytest.approx(86.4e6)
+    costs = cost_everything([section], [CPU, GPU.model_copy(update={"images_per_second": 900.0})], BY_HAND)
+    assert costs.break_evens[0].reason == "never: the GPU is full before it pays"
+    assert break_even_table(costs).rows[0][3].text == "never: the GPU is full before it pays"
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        ([CPU], "not yet measured on a GPU"),
+        ([GPU], "not measured on a CPU"),
+        ([CPU, GPU.model_copy(update={"steady": False})], "no steady measurement with a price on a GPU"),
+        ([CPU, GPU.model_copy(update={"gpu": "Unheard Of"})], "no steady measurement with a price on a GPU"),
+    ],
+)
+def test_without_both_measurements_nothing_is_invented(section: Section, measured: list[Measurement], reason: str) -> None:
+    (found,) = cost_everything([section], measured, BY_HAND).break_evens
+    assert (found.images_a_day, found.reason) == (None, reason)
+
+
+def test_what_was_not_steady_is_marked_and_never_the_cheapest(section: Section) -> None:
+    shaky = CPU.model_copy(update={"precision": "fp32", "images_per_second": 900.0, "steady": False})
+    costs = cost_everything([section], [shaky, CPU], BY_HAND)
+    assert costs.models[0].cheapest is not None
+    assert costs.models[0].cheapest.precision == "int8"
+    assert speed_table(costs.measured).rows[0][7].detail == "NOT STEADY: 80 to 125"
+    points = points_of(costs.models[:1])
+    assert [point.steady for point in points] == [True, False]
+    assert [point.way for point in front(points)] == ["int8 on CPU, 2 threads"]
+    only = cost_everything([section], [shaky], BY_HAND)
+    assert model_cost_table(only).rows[0][2].detail == "none is steady"
+
+
+def test_energy_memory_and_the_files_own_accuracy_are_shown_where_they_were_measured(section: Section) -> None:
+    accuracy = MeasuredAccuracy(
+        dataset="blood-cells", split="test", images=2487, accuracy=0.9, balanced_accuracy=0.875, difference_to_fp32_points=-0.16,
+        same_labels_as_fp32=0.9968,
+    )  # fmt: skip
+    full = CPU.model_copy(update={"joules_per_image": 0.036, "load_s": 0.5, "peak_ram_mb": 120.0, "accuracy": accuracy})
+    costs = cost_everything([section], [full, CPU, GPU.model_copy(update={"made": "skeleton"})], BY_HAND)
+    texts = [[cell.text for cell in row] for row in spending_table(costs).rows]
+    assert texts[0][2:] == ["10", "0.01", "4", "0.5", "not measured", "120", "–", "87.5"]
+    assert spending_table(costs).rows[0][9].detail == (
+        "blood-cells, test, 2487 images; accuracy \N{MINUS SIGN}0.16 points against fp32; 99.68 % same labels"
+    )
+    assert texts[1][3:] == ["not measured"] * 5 + ["–", "not measured"]
+    assert texts[2][8:] == ["not measured", "–"], "random weights have no accuracy"
+
+
+def test_every_assumption_is_printed(section: Section) -> None:
+    text = " ".join(assumptions(cost_everything([section], [CPU, GPU.model_copy(update={"joules_per_image": 0.1})], BY_HAND)))
+    for said in ("3.6 an hour, given", "one H200 with its host: 36 USD an hour (given)", "Utilisation 100 %", "1,000,000 images", "400 g per kWh"):
+        assert said in text
+    without = " ".join(assumptions(cost_everything([section], [CPU], BY_HAND)))
+    assert "kWh" not in without
+    assert "All 2 runs of this page together learned for 1:00:00, 3.6 USD." in without
+
+
+def test_the_front_is_what_nothing_beats_in_both_and_the_picture_is_drawn(section: Section) -> None:
+    quick = CPU.model_copy(update={"backbone": "mobilenet", "images_per_second": 50.0, "windows_images_per_second": ()})
+    costs = cost_everything([section], [CPU, quick], BY_HAND)
+    points = points_of(costs.models)
+    assert [point.number for point in front(points)] == [1, 2]
+    assert [point.cost.value for point in front(points)] == pytest.approx([10, 20])
+    drawing = cost_plot(costs, section.title, name="cost")
+    assert drawing is not None
+    assert "a million images, USD" in drawing.svg
+    assert cost_plot(cost_everything([section], [], BY_HAND), section.title, name="cost") is None
+
+
+def test_models_of_one_network_stand_side_by_side_around_their_cost(section: Section) -> None:
+    model = cost_everything([section], [CPU], BY_HAND).models[0]
+    twins = points_of([model, model.model_copy(update={"number": 2})])
+    assert twins[0].cost == twins[1].cost
+    assert twins[0].beside * twins[1].beside == pytest.approx(1)
+    assert twins[0].beside < 1 < twins[1].beside
+
+
+def test_a_run_trained_on_a_card_is_paid_as_such(section: Section) -> None:
+    trained = section.models[0].model_copy(update={"trained_gpu": "NVIDIA H200", "trained_cores": 16})
+    costs = cost_everything([section.model_copy(update={"models": (trained,)})], [], BY_HAND)
+    assert costs.models[0].training == pytest.approx(18.0)
+    unknown = section.models[0].model_copy(update={"trained_gpu": "Unheard Of"})
+    assert cost_everything([section.model_copy(update={"models": (unknown,)})], [], BY_HAND).models[0].training is None
+
+
+def test_a_measurement_of_another_network_is_shown_but_no_models(section: Section) -> None:
+    other = CPU.model_copy(update={"image_size_px": 224})
+    costs = cost_everything([section], [other], BY_HAND)
+    assert costs.models[0].ways == ()
+    assert speed_table(costs.measured).rows[0][0].text == "VGG16, 224 px"
