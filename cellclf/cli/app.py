@@ -25,6 +25,7 @@ VERBS = {
     "tune": "Find what runs a file fastest on this machine, and remember it.",
     "show": "Tell everything an exported file knows about itself.",
     "predict": "Name what images show.",
+    "serve": "Answer over HTTP what images show.",
     "evaluate": "Measure an exported file on labelled images.",
     "study": "Run the published studies, or one of your own.",
     "report": "Compare finished runs on one page.",
