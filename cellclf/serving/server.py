@@ -33,12 +33,15 @@ _SWITCH_S = 0.001
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that is bound but does not listen yet; raises ServingError where the address cannot be had."""
+    found = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
     except OSError as error:
+        if found is not None:
+            found.close()
         raise ServingError(f"{host}:{port} cannot be bound: {error.strerror or error}; choose another --port or --host") from error
     return found
 

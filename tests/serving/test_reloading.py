@@ -1,0 +1,124 @@
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cellclf.card import read_model_file
+from cellclf.errors import ModelFileError, ServingError, VerificationError
+from cellclf.serving.models import Models, load, sources_of
+from cellclf.serving.reloading import Reloader
+from cellclf.serving.settings import Settings
+from tests.model_files import resigned, scaled_head
+from tests.serving.conftest import MODEL, SHIPPED, Running, picture, serving, wait_until
+
+SETTINGS = Settings(threads=1)
+CHANGES = {"created": "2099-01-01T00:00:00+00:00"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
+
+
+def replaced(running: Running, model: str = "mine") -> float:
+    return running.metrics().get(f'cellclf_reloads_total{{model="{model}",outcome="replaced"}}', 0)
+
+
+def kept(running: Running) -> float:
+    return running.metrics().get('cellclf_reloads_total{model="mine",outcome="kept"}', 0)
+
+
+def test_a_changed_file_takes_over_once_it_is_proven(file: Path, tmp_path: Path) -> None:
+    with serving(file, reload_s=0.01) as running:
+        before = running.post("/predict", content=picture(1))
+        resigned(SHIPPED, tmp_path / "new", card=CHANGES).replace(file)
+        wait_until(lambda: replaced(running) == 1)
+        after = running.post("/predict", content=picture(1))
+        assert after.headers["x-model-version"] == read_model_file(file).fingerprint[:12] != before.headers["x-model-version"]
+        (old,), (new,) = before.json(), after.json()
+        assert (new["label"], new["model"]) == (old["label"], read_model_file(file).fingerprint)
+        assert [name for name in running.metrics() if name.startswith("cellclf_model{")] == [
+            f'cellclf_model{{model="mine",precision="fp32",provider="CPUExecutionProvider",version="{new["model"][:12]}"}}'
+        ]
+
+
+@pytest.mark.parametrize("how", ["cut", "other numbers", "no model"])
+def test_where_the_changed_file_fails_the_old_one_stays_in_service(file: Path, tmp_path: Path, how: str) -> None:
+    with serving(file, reload_s=0.01) as running:
+        before = running.post("/predict", content=picture(1)).json()
+        if how == "cut":
+            file.write_bytes(SHIPPED.read_bytes()[:-1000])
+        elif how == "no model":
+            file.write_bytes(b"something else")
+        else:
+            resigned(SHIPPED, tmp_path / "new", network=scaled_head(3.0)).replace(file)
+        wait_until(lambda: kept(running) >= 1)
+        assert running.post("/predict", content=picture(1)).json() == before
+        assert running.client.get("/v2/health/ready").status_code == 200
+        resigned(SHIPPED, tmp_path / "good", card=CHANGES).replace(file)
+        wait_until(lambda: replaced(running) == 1)
+
+
+def test_a_removed_file_changes_nothing(file: Path) -> None:
+    with serving(file, reload_s=0.01) as running:
+        file.unlink()
+        before = running.metrics()
+        assert running.post("/predict", content=picture(1)).status_code == 200
+        assert not any(name.startswith("cellclf_reloads_total") for name in before)
+
+
+def test_a_file_is_tried_once_for_each_change(file: Path) -> None:
+    source = sources_of([str(file)], device="cpu")[0]
+    models = Models([load(source, SETTINGS)])
+    from cellclf.serving.metrics import Metrics
+
+    metrics = Metrics()
+    reloader = Reloader(models, {}, metrics, SETTINGS)
+    file.write_bytes(b"broken")
+    for _ in range(3):
+        asyncio.run(reloader.look())
+    assert metrics.reloads.labels("mine", "kept")._value.get() == 1
+
+
+def test_a_file_of_another_hash_is_refused_before_it_is_opened(file: Path) -> None:
+    right = read_model_file(file).fingerprint
+    assert load(sources_of([str(file)], device="cpu", sha256=["0" * 64, right.upper()])[0], SETTINGS).version == right[:12]
+    with pytest.raises(ServingError, match="was not opened"):
+        load(sources_of([str(file)], device="cpu", sha256=["0" * 64])[0], SETTINGS)
+    with pytest.raises(ServingError, match="64 hexadecimal"):
+        sources_of([str(file)], device="cpu", sha256=["abc"])
+
+
+def test_the_hash_is_asked_of_a_changed_file_too(file: Path, tmp_path: Path) -> None:
+    with serving(file, reload_s=0.01, sha256=(read_model_file(file).fingerprint,)) as running:
+        resigned(SHIPPED, tmp_path / "new", card=CHANGES).replace(file)
+        wait_until(lambda: kept(running) == 1)
+        assert running.post("/predict", content=picture(1)).headers["x-model-version"] == read_model_file(SHIPPED).fingerprint[:12]
+
+
+def test_a_file_whose_golden_cases_fail_never_starts(tmp_path: Path) -> None:
+    other = resigned(SHIPPED, tmp_path / "other.onnx", network=scaled_head(3.0))
+    with pytest.raises(VerificationError):
+        load(sources_of([str(other)], device="cpu")[0], SETTINGS)
+    with pytest.raises(ModelFileError):
+        load(sources_of([str(tmp_path / "none.onnx")], device="cpu")[0], SETTINGS)
+
+
+def test_two_versions_of_a_name_are_served_and_the_newest_is_the_default(tmp_path: Path) -> None:
+    newer = resigned(SHIPPED, tmp_path / "newer.onnx", card=CHANGES)
+    with serving(f"cells={newer}", f"cells={SHIPPED}") as running:
+        old, new = (read_model_file(path).fingerprint[:12] for path in (SHIPPED, newer))
+        assert running.client.get("/v2/models/cells").json()["versions"] == [old, new]
+        assert running.post("/predict", content=picture(1)).headers["x-model-version"] == new
+        assert running.post(f"/predict?version={old}", content=picture(1)).headers["x-model-version"] == old
+        assert running.client.get(f"/models/cells?version={old}").json()["version"] == old
+
+
+def test_the_same_file_twice_under_one_name_and_a_name_that_is_none_are_errors() -> None:
+    with pytest.raises(ServingError, match="same file"):
+        Models([load(source, SETTINGS) for source in sources_of([f"a={SHIPPED}", f"a={SHIPPED}"], device="cpu")])
+    with pytest.raises(ServingError, match="NAME=FILE"):
+        sources_of(["my model.onnx"], device="cpu")
+    assert [source.name for source in sources_of([str(SHIPPED), f"b.2={SHIPPED}"], device="cpu")] == [MODEL, "b.2"]
