@@ -87,13 +87,14 @@ def python() -> str:
 
 
 @pytest.fixture(scope="session")
-def cells() -> list[Path]:
-    """512 images: the blood-cell test set where it is here, else the drawn sample's, repeated."""
+def cells(full: bool) -> list[Path]:
+    """512 images, 256 unless everything is measured: the blood-cell test set where it is here, else the drawn sample's, repeated."""
+    count = 512 if full else 256
     real = find(DATASETS["blood-cells"])
     folder = (real or locate(DATASETS["sample"])) / "TEST"
     images = sorted(path for path in folder.rglob("*.jpeg"))
-    step = max(1, len(images) // 512)
-    return (images[::step] * (512 // len(images[::step]) + 1))[:512]
+    step = max(1, len(images) // count)
+    return (images[::step] * (count // len(images[::step]) + 1))[:count]
 
 
 @pytest.fixture

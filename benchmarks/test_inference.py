@@ -52,7 +52,7 @@ def settings(*, full: bool) -> list[Setting]:
     cores, providers = usable_cores(), usable_providers()
     found = []
     for subject in subjects(full=full):
-        known = subject.made == "exported" or subject.backbone in STUDY_BACKBONES
+        known = subject.backbone in STUDY_BACKBONES or (full and subject.made == "exported")
         everyone = entrants(subject, providers, wide=known, sessions=1)
         narrow = tuple(entrants(subject, providers, wide=False, sessions=2))
         found.append(Setting(subject, cores, 1, (SMALL, LARGE), tuple(each for each in everyone if full or each.precision != "fp16")))
@@ -80,6 +80,8 @@ class Arena:
         self.setting: Setting | None = None
         self.contest: Contest | None = None
         self._answers: dict[Entrant, npt.NDArray[np.float32]] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._truth = np.zeros(0, dtype=np.int64)
 
     def of(self, setting: Setting) -> Contest:
         """The setting's contest, with its network made where it is not there yet."""
@@ -93,19 +95,27 @@ class Arena:
     def accuracy(self, entrant: Entrant, card: Card) -> MeasuredAccuracy:
         """Of the very process that was measured, on the official test images."""
         assert self.contest is not None
-        with tempfile.TemporaryDirectory(prefix="cellclf-bench-") as folder:
-            pixels = Path(folder) / "images.npy"
-            files, truth = official_test(card, limit=self.test_images)
-            write_pixels(files, card, pixels)
-            fp32 = next((each for each in self.contest.entrants if (each.engine, each.precision, each.provider) == (OURS, "fp32", "cpu")), None)
-            for each in (fp32, entrant):
-                if each is not None and each not in self._answers:
-                    self._answers[each] = self.contest.predict(each, pixels, Path(folder) / "probabilities.npy")
-        return measured_accuracy(card, truth, self._answers[entrant], None if fp32 is None else self._answers[fp32])
+        pixels = self._test_pixels(card)
+        fp32 = next((each for each in self.contest.entrants if (each.engine, each.precision, each.provider) == (OURS, "fp32", "cpu")), None)
+        for each in (fp32, entrant):
+            if each is not None and each not in self._answers:
+                self._answers[each] = self.contest.predict(each, pixels, pixels.with_name("probabilities.npy"))
+        return measured_accuracy(card, self._truth, self._answers[entrant], None if fp32 is None else self._answers[fp32])
+
+    def _test_pixels(self, card: Card) -> Path:
+        """The official test images as one .npy file, written once a contest."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="cellclf-bench-")
+            files, self._truth = official_test(card, limit=self.test_images)
+            write_pixels(files, card, Path(self._folder.name) / "images.npy")
+        return Path(self._folder.name) / "images.npy"
 
     def close(self) -> None:
         """End the processes."""
         self._answers = {}
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
         if self.contest is not None:
             self.contest.__exit__(None, None, None)
         self.contest = self.setting = None
