@@ -74,7 +74,8 @@ class BoundSession:
         import onnxruntime
 
         if size not in self._buckets:
-            image, probabilities = self._session.get_inputs()[0], self._session.get_outputs()[0]
+            image = self._session.get_inputs()[0]
+            probabilities = next(output for output in self._session.get_outputs() if output.name == "probabilities")
             index = self.target.index
             source, result = (
                 onnxruntime.OrtValue.ortvalue_from_shape_and_type([size, *value.shape[1:]], kind, self._device, index)
