@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.record import arguments, say
-from benchmarks.gpu.resident import Resident
+from benchmarks.gpu.resident import Resident, require_gpu
 from benchmarks.gpu.timing import rate
 from cellclf.data.request import DataRequest
 from cellclf.training.recipe import Recipe, make_recipe
@@ -32,6 +32,7 @@ def recipe_of(options: argparse.Namespace, augmentation: str) -> Recipe:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Images a second in steady state: gathered and plain; from one fixed batch; gathered and varied."""
+    require_gpu(check=options.check)
     row: dict[str, Any] = {"engine": "keras-jax", "backbone": options.backbone, "batch": options.batch}
     for name, augmentation, gather in (("plain", "none", True), ("no input", "none", False), ("augmented", "cells", True)):
         if name not in options.parts:

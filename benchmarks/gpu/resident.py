@@ -11,11 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.training.framework import require_keras
+from cellclf.training.framework import require_keras, runs_on_cpu
 from cellclf.training.network import Network, build_network
 from cellclf.training.recipe import OPTIMIZER, Recipe
 
-__all__ = ["Resident", "state_of"]
+__all__ = ["Resident", "require_gpu", "state_of"]
+
+
+def require_gpu(*, check: bool) -> None:
+    """Stop where JAX has fallen back to the CPU, which it does with a warning only."""
+    require_keras("jax")
+    if runs_on_cpu() and not check:
+        raise SystemExit("JAX sees no GPU and would run on the CPU: no measurement")
 
 
 def state_of(network: Any, optimizer: Any) -> tuple[list[Any], list[Any], list[Any]]:

@@ -58,7 +58,7 @@ def main() -> None:
     if options.one:
         from benchmarks.gpu import study_run
 
-        study_run.run(recipe_of(options.one, options), options.runs / options.route / options.one, route=options.route)
+        study_run.run(recipe_of(options.one, options), options.runs / options.route / options.one, route=options.route, check=options.check)
         return
     _supervise(options)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.gpu.resident import Resident, state_of
+from benchmarks.gpu.resident import Resident, require_gpu, state_of
 from cellclf.backbones import BACKBONES
 from cellclf.data.manifest import Split
 from cellclf.data.prepare import Prepared, prepare
@@ -24,8 +24,9 @@ from cellclf.training.weights import resolve_weights
 CHECKPOINT_EVERY = 10
 
 
-def run(recipe: Recipe, folder: Path, *, route: str) -> None:
+def run(recipe: Recipe, folder: Path, *, route: str, check: bool) -> None:
     """Run or continue; leaves result.json, or progress.json where it is killed."""
+    require_gpu(check=check)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     fields = _by_cellclf(recipe, folder) if route == "cellclf" else _resident(recipe, folder)
