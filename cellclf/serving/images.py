@@ -1,5 +1,7 @@
 """An image as it came → pixels, or the reason why not; what a hostile file may cost is bounded before it is decoded. Imports the decoder only."""
 
+import warnings
+
 import numpy as np
 
 from cellclf.data.decoding import Pixels, decode
@@ -7,6 +9,9 @@ from cellclf.errors import DecodeError
 from cellclf.serving.work import Image
 
 __all__ = ["MAX_JPEG_SCANS", "decoded"]
+
+# What Pillow remarks on damaged files is no line of a service's log: they end in a reason or in pixels.
+warnings.filterwarnings("ignore", module="PIL")
 
 MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten; each costs a pass over all pixels, so that a small file of thousands would take minutes."""
