@@ -49,7 +49,7 @@ def full(pytestconfig: pytest.Config) -> bool:
 @pytest.fixture(scope="session")
 def plan(full: bool) -> Plan:
     """Windows of each contestant."""
-    return Plan(max_rounds=6 if full else NEEDED + 1)
+    return Plan(max_rounds=NEEDED + (2 if full else 1))
 
 
 @pytest.fixture(scope="session")

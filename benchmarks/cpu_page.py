@@ -72,7 +72,9 @@ def _targets(found: Sequence[Target]) -> list[str]:
     lines = ["| | each backbone | mean | mean, cpu | target | |", "|---|---|---|---|---|---|"]
     for each in found:
         factors = ", ".join(f"{BACKBONES[name].title} {factor:.2f}" for name, factor in each.factors.items()) or NOTHING
-        verdict = NOTHING if each.mean is None else ("reached" if each.mean >= each.wanted else "not reached")
+        verdict = "reached" if each.mean is not None and each.mean >= each.wanted else "not reached"
+        if each.mean is None:
+            verdict = f"{len(each.factors)} of {len(each.backbones)} backbones measured"
         lines.append(f"| {each.text} | {factors} | {_number(each.mean)} | {_number(each.processor_mean)} | ≥ {each.wanted:g} | {verdict} |")
     return lines
 

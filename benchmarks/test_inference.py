@@ -28,6 +28,9 @@ CLOCK = ReplayClock()
 SMALL, LARGE, PIPELINE = 1, 32, 16
 """Batch sizes: one image, many, and what the files → predictions pipeline gives each of its sessions."""
 
+NARROW = ("fp32", "int8")
+"""Precisions that meet with one thread, and in several sessions."""
+
 QUICK_TEST_IMAGES = 512
 
 pytestmark = [pytest.mark.benchmark(timer=CLOCK), pytest.mark.timeout(3600)]
@@ -54,7 +57,7 @@ def settings(*, full: bool) -> list[Setting]:
     for subject in subjects(full=full):
         known = subject.backbone in STUDY_BACKBONES or (full and subject.made == "exported")
         everyone = entrants(subject, providers, wide=known, sessions=1)
-        narrow = tuple(entrants(subject, providers, wide=False, sessions=2))
+        narrow = tuple(each for each in entrants(subject, providers, wide=False, sessions=2) if each.precision in NARROW)
         found.append(Setting(subject, cores, 1, (SMALL, LARGE), tuple(each for each in everyone if full or each.precision != "fp16")))
         if full and known and cores > 1:
             found += [Setting(subject, 1, 1, (SMALL,), narrow), Setting(subject, cores, cores, (PIPELINE,), narrow)]
