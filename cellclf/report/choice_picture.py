@@ -32,14 +32,14 @@ def draw_choice(path: Path, choice: Choice) -> None:
         kinds.append((f"cost of a million images, {_currency(choice)}", _cost))
     figure = Figure(figsize=(7 * len(kinds), 4.5), layout="constrained")
     for axes, (label, across) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        for each in everything:
-            _point(axes, each, across(each))
+        for place, each in enumerate(everything, start=1):
+            _point(axes, each, across(each), label="" if each.excluded else str(place))
         best = unbeaten(choice.kept, across)
         axes.plot([value.value for _, value in best], [each.figure.mean.value for each, _ in best], color=_KEPT, linewidth=1, alpha=0.5)
         axes.set_xscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel(f"balanced accuracy, {choice.by}")
-        axes.set_title("Filled: keeps the limits. Line: nothing is better in both", fontsize=9, loc="left")
+        axes.set_title("Numbers: places in the table of choose; hollow: excluded. Line: nothing is better in both", fontsize=9, loc="left")
         axes.grid(alpha=0.3)
     with new_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
@@ -68,7 +68,7 @@ def _currency(choice: Choice) -> str:
     return prices[0].currency
 
 
-def _point(axes: Any, each: Contender, across: Cost | None) -> None:
+def _point(axes: Any, each: Contender, across: Cost | None, *, label: str) -> None:
     if across is None:
         return
     low, high = (across.value if bound is None else bound for bound in (across.low, across.high))
@@ -84,4 +84,4 @@ def _point(axes: Any, each: Contender, across: Cost | None) -> None:
         elinewidth=1,
         capsize=2,
     )
-    axes.annotate(each.describe, (across.value, each.figure.mean.value), xytext=(6, 4), textcoords="offset points", fontsize=7)
+    axes.annotate(label, (across.value, each.figure.mean.value), xytext=(5, 3), textcoords="offset points", fontsize=8)

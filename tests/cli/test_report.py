@@ -57,7 +57,7 @@ def test_report_compares_every_finished_run_and_says_what_is_not_ranked(cli: Cli
     found = report_in(runs / "report")
     assert [ranked.models for ranked in found.sections[0].sets] == [(1, 2), (3,)]
     assert found.commands == ("cellclf report",)
-    assert {path.name for path in (runs / "report").iterdir()} == {"index.html", "report.md", "report.json", "plots"}
+    assert {path.name for path in (runs / "report").iterdir()} == {"index.html", "report.md", "report.json", "cost.json", "plots"}
     images = (runs / "report" / "index.html").read_text().count("data:image/jpeg")
     assert images == len(found.sections[0].mistakes) > 0
 
@@ -70,7 +70,7 @@ def test_report_of_named_runs_as_json_and_markdown_only(cli: Cli, runs: Path, tm
     assert [model.runs for model in printed.sections[0].models] == [("b",), ("c",)]
     assert [len(ranked.ranks) for ranked in printed.sections[0].sets] == [2]
     assert printed.commands == ("cellclf report b c --factor backbone,epochs",)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "plots"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "cost.json", "plots"}
 
 
 @pytest.mark.usefixtures("runs")
@@ -102,7 +102,15 @@ def test_the_cost_comes_from_the_benchmarks_file(cli: Cli, runs: Path) -> None:
     row = MEASUREMENT.model_copy(update={"image_size_px": 96}).model_dump(mode="json")
     (runs / "speed.json").write_text(json.dumps({"benchmarks": [{"extra_info": {EXTRA_INFO_KEY: row}}]}))
     assert cli("report", "a", "--benchmarks", runs / "speed.json", "--markdown-only").code == 0
-    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU |" in (runs / "report" / "report.md").read_text()
+    page = (runs / "report" / "report.md").read_text()
+    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in page
+    assert "| 0.178 |" in page
+    given = ("--price-per-hour", "0.4", "--utilisation", "1", "--lifetime-images", "5000", "--grams-per-kwh", "50")
+    assert cli("report", "a", "--benchmarks", runs / "speed.json", "--markdown-only", *given).code == 0
+    again = (runs / "report" / "report.md").read_text()
+    assert "| 0.357 |" in again, "10⁶ / 311.5 / 3600 × 0.4"
+    assert "CPU machine: 0.4 an hour, given" in again
+    assert "5,000 images" in again
 
 
 @pytest.mark.parametrize(
@@ -113,6 +121,9 @@ def test_the_cost_comes_from_the_benchmarks_file(cli: Cli, runs: Path) -> None:
         (["runs/study-mine"], "runs/study-mine is a study, not a run; its page is made by: cellclf study report runs/study-mine"),
         (["--factor", "colour"], "'colour' is no field of a recipe"),
         (["--markdown-only", "--pictures"], "--pictures cannot be given with --markdown-only"),
+        (["--price", "gpu-h200=free"], "--price 'gpu-h200=free' is no price; give NAME=X"),
+        (["--price", "gpu-h2000=5"], "unknown machine 'gpu-h2000'; did you mean gpu-h200"),
+        (["--price-per-hour", "0"], "--price-per-hour 0 is no price"),
         (["--benchmarks", "gone.json"], "gone.json cannot be read"),
         (["--output", "runs/a/recipe.json"], "runs/a/recipe.json is a file; name a folder"),
     ],
