@@ -133,7 +133,10 @@ class Benefit(Document):
 
 
 class Card(Document):
-    """Everything an exported file knows about itself."""
+    """Everything an exported file knows about itself.
+
+    heatmap: rows and columns of the maps that the output `heatmaps` gives, None where the file has no such output.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -164,6 +167,7 @@ class Card(Document):
     golden_tolerance: float
     calibration_images: int | None = None
     benefit: Benefit | None = None
+    heatmap: tuple[int, int] | None = None
     versions: dict[str, str]
     graph_sha256: str
 

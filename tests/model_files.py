@@ -28,11 +28,17 @@ def resigned(source: Path, target: Path, *, network: Callable[[Any], None] | Non
     return target
 
 
+def node_of_probabilities(model: Any) -> Any:
+    """The node that makes the output `probabilities`."""
+    return next(node for node in model.graph.node if "probabilities" in node.output)
+
+
 def scaled_head(factor: float) -> Callable[[Any], None]:
     """A change of network: the last matrix product's weights are multiplied, so that every probability moves."""
 
     def change(model: Any) -> None:
-        last = next(node for node in reversed(model.graph.node) if node.op_type in ("Gemm", "MatMul"))
+        before = list(model.graph.node)[: list(model.graph.node).index(node_of_probabilities(model))]
+        last = next(node for node in reversed(before) if node.op_type in ("Gemm", "MatMul"))
         weights = next(tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
         values = onnx.numpy_helper.to_array(weights) * factor
         weights.CopyFrom(onnx.numpy_helper.from_array(values.astype("float32"), weights.name))

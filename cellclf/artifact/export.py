@@ -14,6 +14,7 @@ from cellclf.artifact.benefit import benefit_of, no_benefit
 from cellclf.artifact.convert import divide_logits, to_onnx
 from cellclf.artifact.decisions import Decisions, Wishes, check, choose, figures, notes, stored
 from cellclf.artifact.golden import GOLDEN_SEEDS, golden_image
+from cellclf.artifact.heatmaps import dense_weights, feature_map_size, with_heatmaps
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.backbones import BACKBONES
@@ -87,11 +88,14 @@ class _Source:
         return np.asarray(self.prepared.pixels.pixels[self.prepared.pixels.rows(entry.sha256 for entry in entries)])
 
 
-def export(run: Run, target: Path, *, precision: str = "fp32", wishes: Wishes = _NO_WISHES, on_stage: OnStage | None = None) -> Exported:
+def export(
+    run: Run, target: Path, *, precision: str = "fp32", wishes: Wishes = _NO_WISHES, heatmaps: bool = True, on_stage: OnStage | None = None
+) -> Exported:
     """Export a finished run to `target`; raises ParityError, and leaves no file, where the numbers moved more than the precision may.
 
     int8 is calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very file. A coarser
     precision is timed beside fp32, and a note says where it is no faster here.
+    heatmaps: give the file a second output that tells where the network looked (see heatmaps.with_heatmaps).
     A temperature is fitted on the run's stored validation predictions and divides the logits in the graph; threshold and band are chosen on this
     file's validation probabilities. Raises EvaluationError, UnknownNameError, before anything is converted, where a wish cannot be met.
     """
@@ -108,13 +112,17 @@ def export(run: Run, target: Path, *, precision: str = "fp32", wishes: Wishes = 
     model = to_onnx(source.network)
     plain = model.SerializeToString()
     model = row.convert(model, calibration)
+    size = feature_map_size(source.network) if heatmaps else None
+    if size is not None:
+        model = with_heatmaps(model, dense_weights(source.network), size)
     source.on_stage("converting", 1, 1)
     content = model.SerializeToString()
     session = open_session(content, device="cpu", threads=usable_cores())
     parity = _parity(compared, session, row)
     decided = _decided(source, session, row, wishes, temperature)
     card = _card(source, session, row, parity, decided, digest=graph_digest(content), calibration=len(calibration) or None)
-    card = card.model_copy(update={"benefit": _benefit(source, session, plain, compared.images) if row.name != "fp32" else None})
+    benefit = _benefit(source, session, plain, compared.images) if row.name != "fp32" else None
+    card = card.model_copy(update={"benefit": benefit, "heatmap": size})
     with new_file(target) as temporary:
         temporary.write_bytes(_with_card(model, card))
         verify(temporary, device="cpu")

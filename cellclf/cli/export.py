@@ -45,6 +45,7 @@ def export(
     min_coverage: Annotated[
         float | None, typer.Option(help="Instead: give no answer in the best band that leaves this share of answers.", rich_help_panel=_DECISIONS)
     ] = None,
+    heatmaps: Annotated[bool, typer.Option(help="Let the file tell where the network looked.")] = True,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -74,7 +75,7 @@ def export(
     for row in rows:
         target = output or EXPORTED / f"{source.name}{row.suffix}.onnx"
         with TrainingDisplay() as display:
-            written.append(export_run(source, target, precision=row.name, wishes=wishes, on_stage=display.stage))
+            written.append(export_run(source, target, precision=row.name, wishes=wishes, heatmaps=heatmaps, on_stage=display.stage))
         if not as_json:
             _print(written[-1])
     for text in dict.fromkeys(text for exported in written for text in exported.notes):

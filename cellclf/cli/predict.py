@@ -12,12 +12,17 @@ from rich.text import Text
 
 from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table
+from cellclf.data.decoding import decode, decode_thumbnail
+from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import DEFAULT_BATCH, Classifier, Failure, Prediction
 from cellclf.runtime.inputs import expand
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 Record = Prediction | Failure
+
+_PAINTED_PX = 512
+"""Longest side of a painted picture."""
 
 _MANY = 2000
 """Images from which on half a minute of tuning may pay."""
@@ -31,6 +36,9 @@ def predict(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all that may be used.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help=f"Images a batch. Default: as tuned, else {DEFAULT_BATCH}.")] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Show so many labels an image.")] = 1,
+    explain: Annotated[
+        Path | None, typer.Option(help="Paint where the network looked: a .png for one image, else a folder with one for each.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
     as_ndjson: Annotated[bool, typer.Option("--ndjson", help="Print one JSON object a line, as they come.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, as they come.")] = False,
@@ -45,6 +53,8 @@ def predict(
         raise typer.BadParameter("--json, --ndjson and --csv exclude each other")
     classifier = Classifier(model, device=device, threads=threads, on_note=note)
     records = _records(classifier, inputs, batch_size, tunable=device == "auto" and threads is None)
+    if explain is not None:
+        records = _explained(records, classifier, explain)
     if as_json:
         failed = _write_json(records, top_k)
     elif as_ndjson:
@@ -67,6 +77,36 @@ def _records(classifier: Classifier, inputs: list[str], batch_size: int | None, 
         yield classifier.record(paths[0])
     else:
         yield from classifier.predict_many(paths, batch_size=batch_size)
+
+
+def _explained(records: Iterable[Record], classifier: Classifier, target: Path) -> Iterator[Record]:
+    """The same records, each prediction's heat map painted over its image before it is passed on."""
+    from cellclf.runtime.explain import write_overlay
+
+    explainer, card = classifier.explainer(), classifier.card
+    single = target.suffix.lower() == ".png"
+    painted: set[Path] = set()
+    for record in records:
+        if isinstance(record, Prediction):
+            path = target if single else target / f"{_picture_name(record)}.png"
+            number = 2
+            while path in painted:
+                if single:
+                    raise CellclfError(f"--explain {target} is one picture and there are several images; name a folder")
+                path = target / f"{_picture_name(record)}-{number}.png"
+                number += 1
+            painted.add(path)
+            content = Path(record.path).read_bytes()
+            maps = explainer.maps(decode(content, height_px=card.height_px, width_px=card.width_px)[None])[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_overlay(path, decode_thumbnail(content, longest_px=_PAINTED_PX), maps[card.labels.index(record.label)])
+        yield record
+    if painted:
+        note(f"where the network looked: {target}" + ("" if single else f"/ ({len(painted)} pictures)"))
+
+
+def _picture_name(record: Prediction) -> str:
+    return f"{Path(record.path).stem}-{record.label}".replace("/", "_")
 
 
 def _as_dict(record: Record, top_k: int) -> dict[str, Any]:

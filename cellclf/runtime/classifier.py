@@ -14,6 +14,7 @@ from cellclf.data.decoding import RESIZE_METHOD, Pixels, decode, decode_file
 from cellclf.environment import usable_cores
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError, ProviderUnavailableError
 from cellclf.evaluation.decision import decide
+from cellclf.runtime.explain import Explainer
 from cellclf.runtime.pipeline import in_order
 from cellclf.runtime.plan import Plan, load_plan
 from cellclf.runtime.session import OnNote, Session, open_session
@@ -135,6 +136,10 @@ class Classifier:
             label = self.labels[number]
             found.append(Prediction(name, label, values[label], values, bool(abstained), self.fingerprint, self.provider))
         return found
+
+    def explainer(self) -> Explainer:
+        """What tells where the network of this very file looked; raises ModelFileError where the file holds no heat maps."""
+        return Explainer(ModelFile(self.path, self._content, self.card))
 
     def failure(self, name: str, error: str) -> Failure:
         """The record of an input that could not be read."""

@@ -82,7 +82,7 @@ def test_the_maps_are_grad_cams(backbone: str, hidden: tuple[int, ...]) -> None:
     assert found.max() > 0
 
 
-@pytest.mark.parametrize(("precision", "allowed"), [("fp16", 0.01), ("int8", 0.3)])
+@pytest.mark.parametrize(("precision", "allowed"), [("fp16", 0.1), ("int8", 0.3)])
 def test_coarser_files_have_them_too(precision: str, allowed: float) -> None:
     network = network_of("mobilenet025", (8,))
     images = pictures(4)

@@ -11,12 +11,12 @@ from cellclf.artifact.verify import BATCH_SIZES, verify
 from cellclf.card import read_model_file
 from cellclf.errors import ModelFileError, VerificationError
 from cellclf.runtime.classifier import Classifier
-from tests.model_files import resigned, scaled_head
+from tests.model_files import node_of_probabilities, resigned, scaled_head
 
 
 def mixed_with_its_batch(model: Any) -> None:
     """Each probability is drawn half-way to the mean of its batch: right alone, wrong in company. Rows still sum to 1."""
-    model.graph.node[-1].output[0] = "own"
+    node_of_probabilities(model).output[0] = "own"
     model.graph.initializer.append(numpy_helper.from_array(np.array(0.5, dtype=np.float32), "half"))
     model.graph.node.extend(
         [

@@ -289,3 +289,21 @@ def test_a_reader_that_goes_away_is_no_error(model_file: Path, sample_folder: Pa
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
+
+
+def test_explain_paints_where_the_network_looked(cli: Callable[..., Completed], model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
+    images = sorted((sample_folder / "TEST").rglob("*.jpeg"))[:2]
+    done = cli("predict", *images, "--model", model_file, "--explain", tmp_path / "seen", "--json")
+
+    assert done.returncode == 0, done.stderr
+    labels = [record["label"] for record in json.loads(done.stdout)]
+    painted = {path.name for path in (tmp_path / "seen").iterdir()}
+    assert painted == {f"{path.stem}-{label}.png" for path, label in zip(images, labels, strict=True)}
+
+
+def test_explain_wants_a_folder_for_several_images(cli: Callable[..., Completed], model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
+    images = sorted((sample_folder / "TEST").rglob("*.jpeg"))[:2]
+    done = cli("predict", *images, "--model", model_file, "--explain", tmp_path / "seen.png")
+
+    assert done.returncode == 1
+    assert "name a folder" in done.stderr

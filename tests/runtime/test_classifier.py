@@ -18,7 +18,7 @@ from cellclf.data.decoding import decode_file
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError
 from cellclf.runtime.classifier import EXPORTED, newest_model
 from cellclf.training.run import Run
-from tests.model_files import resigned, scaled_head
+from tests.model_files import node_of_probabilities, resigned, scaled_head
 
 TOLERANCE = 1e-6
 
@@ -310,7 +310,7 @@ def test_a_card_of_another_version_is_an_error_that_names_the_field(model_file: 
 
 def test_a_network_that_onnx_runtime_cannot_load_is_refused_in_one_line(model_file: Path, tmp_path: Path) -> None:
     def disconnect(model: Any) -> None:
-        model.graph.node[-1].input[0] = "nowhere"
+        node_of_probabilities(model).input[0] = "nowhere"
 
     with pytest.raises(ModelFileError, match="ONNX Runtime cannot load") as caught:
         Classifier(resigned(model_file, tmp_path / "m.onnx", network=disconnect), device="cpu")

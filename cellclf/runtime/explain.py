@@ -1,0 +1,56 @@
+"""Where the network looked: the heat maps that an exported file gives beside its probabilities, and their picture. Always on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cellclf.card import ModelFile
+from cellclf.data.decoding import Pixels
+from cellclf.errors import ModelFileError
+from cellclf.storage import new_file
+
+__all__ = ["Explainer", "overlay", "write_overlay"]
+
+HEATMAPS = "heatmaps"
+_STRONGEST = 0.65
+"""Opacity of a map's highest place."""
+
+
+class Explainer:
+    """The heat maps of one exported file, computed by ONNX Runtime on the CPU whatever device predicts. Raises ModelFileError where it has none."""
+
+    def __init__(self, file: ModelFile, *, threads: int = 1) -> None:
+        if file.card.heatmap is None:
+            raise ModelFileError(f"{file.path} holds no heat maps; export its run again with: cellclf export --heatmaps")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
+
+    def maps(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """uint8 RGB [batch, H, W, 3] → Grad-CAM of each label, float32 [batch, classes, rows, columns], ≥ 0, in shares of the label's score."""
+        values: npt.NDArray[np.float32] = self._session.run([HEATMAPS], {"image": images})[0]
+        return values
+
+
+def overlay(image: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
+    """uint8 RGB [H, W, 3] under a map [rows, columns], from clear (0) over yellow to red (its highest place)."""
+    height, width, _ = image.shape
+    highest = float(heat.max())
+    shares = np.clip(heat / highest, 0, 1) if highest > 0 else np.zeros_like(heat)
+    smooth = np.asarray(Image.fromarray(shares.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)[..., None]
+    colour = np.concatenate([np.full_like(smooth, 255), 200 * (1 - smooth), np.zeros_like(smooth)], axis=-1)
+    opacity = _STRONGEST * smooth
+    mixed: Pixels = np.rint(image * (1 - opacity) + colour * opacity).astype(np.uint8)
+    return mixed
+
+
+def write_overlay(target: Path, image: Pixels, heat: npt.NDArray[np.float32]) -> None:
+    """Write the overlay as a PNG; nothing half-written is left."""
+    with new_file(target) as temporary:
+        Image.fromarray(overlay(image, heat)).save(temporary, format="PNG")
