@@ -12,7 +12,7 @@ from benchmarks.gpu import timing
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A clock that only moves when told to."""
     now = [0.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("benchmarks.gpu.timing.time.perf_counter", lambda: now[0])
 
     def pass_seconds(seconds: float) -> None:
         now[0] += seconds
