@@ -1,0 +1,111 @@
+"""docs/results/serving.json → docs/results/serving.md. python -m benchmarks.serving.page"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.run import RESULTS
+
+__all__ = ["page_of"]
+
+
+def page_of(found: dict[str, Any]) -> str:
+    """The page; a part that was not measured is said to be missing."""
+    machine = found["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    lines = [
+        "# Serving",
+        "",
+        "Written by `python -m benchmarks.serving.page` from serving.json; no figure is typed. Client, service and the in-process figure share",
+        "one machine, in turns, so that ratios hold although it is shared and noisy.",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores. Python {machine['python']}, {versions}. Model: exported/blood-cells-mobilenet025.onnx.",
+    ]
+    for part, make in (("capacity", _capacity), ("overload", _overload), ("soak", _soak), ("restart", _restart), ("peers", _peers)):
+        lines += ["", f"## {part.capitalize()}", ""]
+        lines += [*make(found[part]), "", f"`{found[part]['command']}`"] if part in found else ["Not measured yet."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: list[str], rows: list[list[object]]) -> list[str]:
+    return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _capacity(part: dict[str, Any]) -> list[str]:
+    rows: list[list[object]] = [
+        [
+            f"{turn['in_process_images_per_second']:.0f}",
+            f"{turn['served']['images_per_second']:.0f}",
+            f"{turn['ratio']:.2f}",
+            f"{turn['served']['p50_ms']:.0f} / {turn['served']['p99_ms']:.0f}",
+            turn["served"]["wrong"] + turn["served"]["failed"] + turn["served"]["connection_errors"],
+        ]
+        for turn in part["turns"]
+    ]
+    return [
+        f"wrk, {part['connections']} connections, one image a request, against `Classifier.predict_many`. "
+        f"Median ratio {part['ratio']:.2f}; target ≥ 0.85.",
+        "",
+        *_table(["in process, images/s", "served, images/s", "ratio", "p50 / p99, ms", "wrong or failed"], rows),
+    ]
+
+
+def _overload(part: dict[str, Any]) -> list[str]:
+    before, after = part["resident_mb"]
+    return [
+        f"An open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
+        f"{part['sent_images_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
+        f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM.",
+        "",
+        *_latencies(part),
+    ]
+
+
+def _soak(part: dict[str, Any]) -> list[str]:
+    memory = [value for _, value in part["resident_mb"]]
+    third = max(1, len(memory) // 3)
+    return [
+        f"{part['seconds']:.0f} s at {part['images_per_second']:.0f} images/s with hostile requests between ({part['hostile_statuses']} by status): "
+        f"{part['statuses']} answered by status, {part['wrong']} differ from `cellclf predict`, {part['restarts']} restarts, "
+        f"exit code {part['exit_code']}. "
+        f"Memory, median of the second third → of the last: {statistics.median(memory[third : 2 * third] or memory):.0f} → "
+        f"{statistics.median(memory[-third:]):.0f} MB, at most {max(memory):.0f}.",
+        "",
+        *_latencies(part),
+    ]
+
+
+def _latencies(part: dict[str, Any]) -> list[str]:
+    rows: list[list[object]] = [
+        [name, *(f"{value:.1f}" for value in part[key].values())]
+        for name, key in (("accepted", "accepted_ms"), ("refused", "refused_ms"))
+        if part[key]
+    ]
+    return _table(["ms", "p50", "p99", "p99.9", "max"], rows)
+
+
+def _restart(part: dict[str, Any]) -> list[str]:
+    return [f"kill -9, then seconds until ready: {', '.join(f'{value:.2f}' for value in part['ready_s'])}; target ≤ 2."]
+
+
+def _peers(part: dict[str, Any]) -> list[str]:
+    rows: list[list[object]] = []
+    for name, turns in part["turns"].items():
+        middle = {key: statistics.median(turn[key] for turn in turns) for key in ("images_per_second", "p50_ms", "p99_ms", "ready_s", "resident_mb")}
+        wrong = sum(turn["wrong"] + turn["failed"] + turn["connection_errors"] for turn in turns)
+        rows.append(
+            [
+                name,
+                *(f"{middle[key]:.0f}" for key in ("images_per_second", "p50_ms", "p99_ms")),
+                f"{middle['ready_s']:.1f}",
+                f"{middle['resident_mb']:.0f}",
+                wrong,
+            ]
+        )
+    header = ["service", "images/s", "p50, ms", "p99, ms", "ready, s", "memory, MB", "wrong or failed"]
+    return [f"The same wrk, {part['connections']} connections, each service alone in its turn; medians.", "", *_table(header, rows)]
+
+
+if __name__ == "__main__":
+    (Path(RESULTS).with_suffix(".md")).write_text(page_of(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")

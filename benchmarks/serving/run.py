@@ -1,0 +1,190 @@
+"""Measure `cellclf serve`: python -m benchmarks.serving.run capacity | overload | soak | restart | peers.
+
+Each writes its part of docs/results/serving.json. wrk must be installed; psutil comes with the bench extra. Client and service share the
+machine, as the in-process figure beside them does.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.material import Sample, hostile_bodies, samples, wrk_plan
+from benchmarks.serving.open_loop import Tally, exchange, send_at_rate
+from benchmarks.serving.processes import ROOT, Service, cellclf_serve, wrk
+from cellclf import Classifier
+from cellclf.environment import Environment, usable_cores
+from cellclf.storage import new_file
+
+MODEL = ROOT / "exported" / "blood-cells-mobilenet025.onnx"
+RESULTS = ROOT / "docs" / "results" / "serving.json"
+_SAMPLES = 256
+_CONNECTIONS = 32
+
+
+def in_process(classifier: Classifier, images: list[Sample], seconds: float) -> float:
+    """Images a second from files to predictions with Classifier.predict_many, all cores."""
+    paths = [image.path for image in images]
+    started, done = time.perf_counter(), 0
+    for _ in classifier.predict_many(itertools.cycle(paths)):
+        done += 1
+        if (took := time.perf_counter() - started) > seconds:
+            break
+    return done / took
+
+
+def capacity(classifier: Classifier, images: list[Sample], seconds: float, rounds: int) -> dict[str, Any]:
+    """Ours over HTTP by wrk, and in process, in turns; the ratio of each turn."""
+    turns = []
+    with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
+        plan = wrk_plan(images, Path(folder) / "plan.lua")
+        wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
+        for _ in range(rounds):
+            direct = in_process(classifier, images, seconds)
+            served = wrk(service.port, plan, connections=_CONNECTIONS, seconds=seconds)
+            turns.append({"in_process_images_per_second": direct, "served": served, "ratio": served["images_per_second"] / direct})
+            print(json.dumps(turns[-1]), file=sys.stderr)
+    return {"connections": _CONNECTIONS, "turns": turns, "ratio": statistics.median(turn["ratio"] for turn in turns)}
+
+
+def overload(images: list[Sample], seconds: float, factor: float) -> dict[str, Any]:
+    """An open loop at `factor` times what wrk got through just before; memory before and after."""
+    with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
+        plan = wrk_plan(images, Path(folder) / "plan.lua")
+        wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
+        rate = wrk(service.port, plan, connections=_CONNECTIONS, seconds=min(10.0, seconds))["images_per_second"]
+        tally, before = Tally(), service.resident_mb()
+        started = time.perf_counter()
+        asyncio.run(send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, tally=tally))
+        took = time.perf_counter() - started
+        return {
+            "capacity_images_per_second": rate,
+            "factor": factor,
+            "asked_images_per_second": factor * rate,
+            "sent_images_per_second": sum(tally.statuses.values()) / took,
+            "seconds": took,
+            "resident_mb": [before, service.resident_mb()],
+            "exit_code": service.end(signal.SIGTERM),
+            **tally.figures(),
+        }
+
+
+def soak(images: list[Sample], seconds: float, share: float) -> dict[str, Any]:
+    """An open loop at `share` of capacity, each answer checked, with hostile requests between; memory once in a while."""
+    bodies = hostile_bodies(images[0].content)
+    tally, memory, hostile = Tally(), list[list[float]](), dict[str, int]()
+
+    async def annoy(port: int) -> None:
+        for path, headers, body in itertools.cycle(bodies):
+            status, _ = await exchange(port, path, headers, body)
+            hostile[str(status)] = hostile.get(str(status), 0) + 1
+            await asyncio.sleep(0.1)
+
+    async def watch(service: Service) -> None:
+        started = time.perf_counter()
+        while True:
+            memory.append([time.perf_counter() - started, service.resident_mb()])
+            await asyncio.sleep(max(1.0, seconds / 60))
+
+    async def whole(service: Service, rate: float) -> None:
+        others = [asyncio.create_task(annoy(service.port)), asyncio.create_task(watch(service))]
+        await send_at_rate(service.port, images, rate=rate, seconds=seconds, tally=tally)
+        for task in others:
+            task.cancel()
+
+    with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
+        plan = wrk_plan(images, Path(folder) / "plan.lua")
+        rate = share * wrk(service.port, plan, connections=_CONNECTIONS, seconds=5)["images_per_second"]
+        asyncio.run(whole(service, rate))
+        alive = service.process.poll() is None
+        return {
+            "seconds": seconds,
+            "images_per_second": rate,
+            "resident_mb": memory,
+            "hostile_statuses": dict(sorted(hostile.items())),
+            "restarts": int(not alive),
+            "exit_code": service.end(signal.SIGTERM),
+            **tally.figures(),
+        }
+
+
+def restart(rounds: int) -> dict[str, Any]:
+    """kill -9 and start anew: seconds until it is ready."""
+    service = Service(cellclf_serve(str(MODEL)))
+    ready_s = []
+    for _ in range(rounds):
+        service.start()
+        ready_s.append(service.ready_s)
+        service.end(signal.SIGKILL)
+    return {"ready_s": ready_s, "median_s": statistics.median(ready_s)}
+
+
+def peers(images: list[Sample], seconds: float, rounds: int, lit_python: str | None) -> dict[str, Any]:
+    """Ours, a plain FastAPI handler and LitServe in turns, by the same wrk, each alone on the machine."""
+    card = Classifier(MODEL, device="cpu", threads=1).card
+    arguments = [str(MODEL), "{port}", str(card.height_px), str(card.width_px), ",".join(card.labels)]
+    folder = ROOT / "benchmarks" / "serving" / "peers"
+    services = {"cellclf serve": Service(cellclf_serve(str(MODEL)))}
+    services["plain FastAPI + onnxruntime"] = Service([sys.executable, str(folder / "plain_fastapi.py"), *arguments], "/health")
+    if lit_python is not None:
+        services["LitServe"] = Service([lit_python, str(folder / "lit.py"), *arguments], "/health")
+    found: dict[str, Any] = {name: [] for name in services}
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = wrk_plan(images, Path(scratch) / "plan.lua", multipart=True)
+        for _ in range(rounds):
+            for name, service in services.items():
+                service.start()
+                wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
+                figures = wrk(service.port, plan, connections=_CONNECTIONS, seconds=seconds)
+                found[name].append({**figures, "ready_s": service.ready_s, "resident_mb": service.resident_mb()})
+                service.end(signal.SIGKILL)
+                print(name, json.dumps(found[name][-1]), file=sys.stderr)
+    return {"connections": _CONNECTIONS, "turns": found}
+
+
+def main() -> None:
+    """Measure one part, and put it into the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["capacity", "overload", "soak", "restart", "peers"])
+    parser.add_argument("--seconds", type=float, help="of each measurement; default 10, overload 60, soak 1800")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of capacity, restart and peers")
+    parser.add_argument("--factor", type=float, default=3.0, help="overload: times capacity")
+    parser.add_argument("--share", type=float, default=0.6, help="soak: of capacity")
+    parser.add_argument("--lit-python", help="peers: the interpreter of an environment with litserve, onnxruntime, pillow and numpy")
+    parser.add_argument("--into", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    seconds = asked.seconds or {"overload": 60.0, "soak": 1800.0}.get(asked.part, 10.0)
+    classifier = Classifier(MODEL, device="cpu", threads=usable_cores())
+    images = samples(classifier, _SAMPLES)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "capacity": lambda: capacity(classifier, images, seconds, asked.rounds),
+        "overload": lambda: overload(images, seconds, asked.factor),
+        "soak": lambda: soak(images, seconds, asked.share),
+        "restart": lambda: restart(asked.rounds),
+        "peers": lambda: peers(images, seconds, asked.rounds, asked.lit_python),
+    }
+    found = parts[asked.part]()
+    whole = json.loads(asked.into.read_text(encoding="utf-8")) if asked.into.exists() else {}
+    whole[asked.part] = {**found, "command": f"python -m benchmarks.serving.run {' '.join(_shown(sys.argv[1:]))}"}
+    whole["environment"] = Environment.of_this_machine(provider=classifier.provider).model_dump(mode="json")
+    asked.into.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(asked.into) as temporary:
+        temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """Arguments without this machine's paths."""
+    return [Path(text).name if "/" in text else text for text in arguments]
+
+
+if __name__ == "__main__":
+    main()
