@@ -1,5 +1,6 @@
 """`cellclf serve`."""
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,12 @@ def serve(
     POST /predict, the Open Inference Protocol below /v2, /docs, /metrics. The file's golden cases are replayed before the port opens; a changed file
     takes over once it is proven. SIGTERM lets nobody in any more, answers everybody who is, and ends with 0.
     """
-    try:
-        from cellclf.serving.logs import log_to
-        from cellclf.serving.models import sources_of
-        from cellclf.serving.server import Server, bind, log_threads
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("serve", "serve") from error
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")):
+        raise MissingExtraError("serve", "serve")
     from cellclf.serving.keys import read_keys
+    from cellclf.serving.logs import log_to
+    from cellclf.serving.models import sources_of
+    from cellclf.serving.server import Server, bind, log_threads
     from cellclf.serving.settings import Settings
 
     if log_level not in ("debug", "info", "warning", "error"):

@@ -1,4 +1,4 @@
-"""The FastAPI half of a service: metadata, health, cards, metrics and the pages about them. What must be quick is the gate's."""
+"""The FastAPI half of a service: metadata, cards, metrics and the pages about them. What must be quick is the gate's, health too."""
 
 from typing import Any
 
@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 
 import cellclf
 from cellclf.serving.documentation import page_of
-from cellclf.serving.gate import Gate
 from cellclf.serving.models import ServedModel
 from cellclf.serving.openapi import with_quick_verbs
 from cellclf.serving.refusals import RefusedError
@@ -48,22 +47,11 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
-class Live(BaseModel):
-    """The process answers."""
-
-    live: bool
-
-
-class Ready(BaseModel):
-    """Requests are let in."""
-
-    ready: bool
-
-
-class ModelReady(Ready):
+class ModelReady(BaseModel):
     """The model answers."""
 
     name: str
+    ready: bool
 
 
 class ModelSummary(BaseModel):
@@ -77,8 +65,8 @@ class ModelSummary(BaseModel):
     labels: list[str]
 
 
-def create_app(service: Service) -> Gate:
-    """The whole ASGI application."""
+def create_app(service: Service) -> FastAPI:
+    """The ASGI application behind the gate."""
     app = FastAPI(
         title="cellclf",
         version=cellclf.__version__,
@@ -86,28 +74,16 @@ def create_app(service: Service) -> Gate:
         docs_url=None,
         redoc_url=None,
     )
-    _add_health(app, service)
+    _add_metrics(app, service)
     _add_protocol(app, service)
     _add_models(app, service)
     _add_pages(app, service)
     for kind, handler in ((RefusedError, _on_refused), (HTTPException, _on_http), (RequestValidationError, _on_invalid)):
         app.add_exception_handler(kind, handler)
-    return Gate(service, app)
+    return app
 
 
-def _add_health(app: FastAPI, service: Service) -> None:
-    @app.get("/v2/health/live", tags=["health"])
-    async def live() -> Live:
-        """Whether the process answers."""
-        return Live(live=True)
-
-    @app.get("/v2/health/ready", tags=["health"], responses={503: {"model": Ready}})
-    async def ready(response: Response) -> Ready:
-        """Whether requests are let in: models are loaded before the port opens, and nobody is let in after SIGTERM."""
-        if service.admission.draining:
-            response.status_code = 503
-        return Ready(ready=not service.admission.draining)
-
+def _add_metrics(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus metrics."""

@@ -1,4 +1,4 @@
-"""Gate: what every request passes. Its id, its key, its rate; the two verbs that must be quick; the headers, metrics and log line of every answer."""
+"""Gate: what every request passes. Its id, its key, its rate; the verbs that must be quick; the headers, metrics and log line of every answer."""
 
 import logging
 import re
@@ -28,6 +28,10 @@ SECURITY_HEADERS: Headers = [
 
 CLIENT_GONE = 499
 """The status in logs and metrics of a request whose client left; nothing was answered. As nginx has it."""
+
+_READY = "/v2/health/ready"
+_HEALTH = ("/v2/health/live", _READY)
+"""Models are loaded before the port opens, so that a service is ready until it drains."""
 
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -75,6 +79,10 @@ class Gate:
         elif exchange.method == "POST" and (found := _INFER.fullmatch(path)):
             exchange.route = "/v2/models/{name}/infer"
             await answer_inference(self._service, exchange, found[1], found[2])
+        elif exchange.method == "GET" and path in _HEALTH:
+            exchange.route = path
+            fine = not (path == _READY and self._service.admission.draining)
+            await exchange.answer_json(200 if fine else 503, {path.rpartition("/")[2]: fine})
         else:
             await self._inner(exchange.scope, exchange.receive_message, exchange.send)
             route = exchange.scope.get("route")
@@ -88,7 +96,7 @@ class Gate:
         metrics.latency.labels(exchange.route).observe(seconds)
         if exchange.refusal:
             metrics.refusals.labels(exchange.refusal).inc()
-        level = logging.DEBUG if exchange.route in ("/v2/health/live", "/v2/health/ready", "/metrics") else logging.INFO
+        level = logging.DEBUG if exchange.route in (*_HEALTH, "/metrics") else logging.INFO
         event(
             "request",
             level,

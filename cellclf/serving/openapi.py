@@ -66,6 +66,8 @@ def with_quick_verbs(document: dict[str, Any]) -> dict[str, Any]:
     }
     document["security"] = [{"bearer": []}, {"header": []}, {}]
     document["paths"]["/predict"] = {"post": _predict()}
+    for name, text in (("live", "Whether the process answers."), ("ready", "Whether requests are let in: until SIGTERM.")):
+        document["paths"][f"/v2/health/{name}"] = {"get": _health(name, text)}
     for path in ("/v2/models/{model_name}/infer", "/v2/models/{model_name}/versions/{version}/infer"):
         document["paths"][path] = {"post": _infer(path)}
     return document
@@ -120,6 +122,13 @@ def _infer(path: str) -> dict[str, Any]:
             **_refusals(),
         },
     }
+
+
+def _health(name: str, text: str) -> dict[str, Any]:
+    schema = {"type": "object", "required": [name], "properties": {name: {"type": "boolean"}}}
+    content = {"application/json": {"schema": schema}}
+    answers = {"200": {"description": "Yes.", "content": content}, "503": {"description": "No.", "content": content}}
+    return {"tags": ["health"], "operationId": f"health_{name}", "summary": text, "security": [], "responses": answers}
 
 
 def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:

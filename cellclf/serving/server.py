@@ -14,8 +14,9 @@ from typing import Any
 import uvicorn
 
 from cellclf.errors import ServingError
-from cellclf.serving.app import create_app
 from cellclf.serving.connections import guarded
+from cellclf.serving.exchange import Receive, Scope, Send
+from cellclf.serving.gate import Gate
 from cellclf.serving.keys import Keys
 from cellclf.serving.logs import event
 from cellclf.serving.models import Models, Source, load
@@ -63,7 +64,8 @@ class Server:
         self.settings, self.listener = settings, listener
         self.service = Service.of(Models([load(source, settings) for source in sources]), settings, keys)
         self._reloader = Reloader(self.service.models, stamps, self.service.metrics, settings)
-        self._uvicorn = _Uvicorn(uvicorn.Config(create_app(self.service), **_options(settings)), self.drain)
+        self._making: asyncio.Future[Any] | None = None
+        self._uvicorn = _Uvicorn(uvicorn.Config(Gate(self.service, self._inner), **_options(settings)), self.drain)
         self.service.metrics.watch(self.service.engine, lambda: len(self._uvicorn.server_state.connections))
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -75,6 +77,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until `drain` from another thread; returns when every accepted request has its answer."""
+        _ignore_broken_pipes()
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         try:
@@ -92,6 +95,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         engine = self.service.engine
         engine.start(self._loop)
+        self._making = self._loop.run_in_executor(None, _made, self.service)
         watching = self._loop.create_task(self._reloader.run()) if self.settings.reload_s else None
         for model in self.service.models:
             event("serving", model=model.name, version=model.version, provider=model.classifier.provider, address=self.address)
@@ -104,6 +108,11 @@ class Server:
             self._loop = None
         event("stopped")
 
+    async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The FastAPI half, which is made while the port is open already: a service that was killed answers the sooner."""
+        assert self._making is not None
+        await (await self._making)(scope, receive, send)
+
     def _drain(self) -> None:
         admission = self.service.admission
         if admission.draining:
@@ -113,6 +122,13 @@ class Server:
         event("draining", queued=self.service.engine.queued, running=self.service.engine.running)
         assert self._loop is not None
         self._loop.call_later(self.settings.unready_s, self._uvicorn.stop)
+
+
+def _made(service: Service) -> Any:
+    """FastAPI takes a quarter of the whole start to import."""
+    from cellclf.serving.app import create_app
+
+    return create_app(service)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -158,6 +174,12 @@ def _options(settings: Settings) -> dict[str, Any]:
         "timeout_keep_alive": _KEEP_ALIVE_S,
         "timeout_graceful_shutdown": max(1, round(settings.drain_s)),
     }
+
+
+def _ignore_broken_pipes() -> None:
+    """A client that leaves while it is answered must not end the process, as the command line lets a reader of its output do."""
+    if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def log_threads() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from cellclf.card import read_model_file
 from cellclf.data.decoding import Pixels
 from cellclf.serving.keys import Keys
 from cellclf.serving.models import sources_of
@@ -25,6 +26,7 @@ from cellclf.serving.settings import Settings
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "exported" / "blood-cells-mobilenet025.onnx"
 MODEL = SHIPPED.stem
+CARD = read_model_file(SHIPPED).card
 WAIT_S = 60
 """How long a test waits for what must happen; no test measures time."""
 
@@ -56,8 +58,8 @@ Serving = Callable[..., AbstractContextManager[Running]]
 
 
 @contextlib.contextmanager
-def serving(*models: str | Path, keys: Mapping[str, str] | None = None, sha256: tuple[str, ...] = (), **settings: Any) -> Iterator[Running]:
-    """Start a server with these settings; end it with a drain, and wait for its thread."""
+def serving(*models: str | Path, keys: Any = None, sha256: Any = (), **settings: Any) -> Iterator[Running]:
+    """Start a server with these settings, keys (name: key) and allowed hashes; end it with a drain, and wait for its thread."""
     sources = sources_of([str(model) for model in models or (SHIPPED,)], device="cpu", sha256=sha256)
     chosen = Settings(**{"threads": 2, "reload_s": 0.0, "deadline_ms": 1000.0 * WAIT_S, "max_queue_ms": 1000.0 * WAIT_S, **settings})
     server = Server(sources, chosen, listener=bind("127.0.0.1", 0), keys=Keys(keys or {}))

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -81,6 +82,21 @@ def test_it_answers_ends_with_0_on_a_signal_and_loads_no_framework(number: int) 
     assert request["model"].startswith(f"{MODEL}@")
     assert re.fullmatch("[0-9a-f]{16}", request["id"])
     assert "secret-name" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a broken pipe is no signal there")
+def test_clients_that_leave_before_their_answer_do_not_end_it() -> None:
+    image = picture(1)
+    with service() as (process, address):
+        port = int(address.rpartition(":")[2])
+        with httpx.Client(base_url=address, timeout=WAIT_S, transport=httpx.HTTPTransport(retries=20)) as client:
+            client.get("/v2/health/live")
+            for _ in range(50):
+                with socket.create_connection(("127.0.0.1", port)) as wire:
+                    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    wire.sendall((b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(image) + image) * 3)
+            assert client.post("/predict", content=image).status_code == 200
+        assert process.poll() is None
 
 
 def test_keys_from_the_environment_are_asked_for() -> None:

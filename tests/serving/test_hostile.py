@@ -26,7 +26,8 @@ def is_pixels_or_reason(content: bytes) -> None:
         assert "\n" not in found
         assert "/" not in found.replace("zlib/", "")
     else:
-        assert (found.shape, found.dtype) == ((*SIZE, 3), np.uint8)
+        assert found.shape == (*SIZE, 3)
+        assert found.dtype == np.uint8
 
 
 @given(st.sampled_from(sorted(FORMS)), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=12), st.none() | st.integers(0, 2000))

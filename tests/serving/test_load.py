@@ -9,6 +9,11 @@ import pytest
 
 from tests.serving.conftest import WAIT_S, HeldNetwork, Running, connection, picture, send_in_background, serving, wait_until
 
+
+def wait_until_queued(running: Running, images: int) -> None:
+    wait_until(lambda: running.service.engine.queued == images)
+
+
 Hold = Callable[[Running], HeldNetwork]
 ONE = {"threads": 1, "max_batch": 1, "max_wait_ms": 0.0}
 
@@ -20,7 +25,7 @@ def test_past_the_queue_a_request_is_refused_at_once_and_those_who_wait_are_answ
         network.wait_until_running()
         for number in (1, 2):
             others.append(send_in_background(running, content=picture(1)))
-            wait_until(lambda number=number: running.service.engine.queued == number)
+            wait_until_queued(running, number)
         refused = running.post("/predict", content=picture(1))
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
@@ -40,7 +45,7 @@ def test_a_request_is_refused_where_the_images_before_it_would_take_too_long(hol
         network.wait_until_running()
         for number in (1, 2):
             others.append(send_in_background(running, content=picture(1)))
-            wait_until(lambda number=number: running.service.engine.queued == number)
+            wait_until_queued(running, number)
         refused = running.post("/predict", content=picture(1))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         network.let_go()

@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from cellclf import Classifier
 from cellclf.data.decoding import decode
-from tests.serving.conftest import MODEL, SHIPPED, Running, picture, serving
+from tests.serving.conftest import CARD, MODEL, SHIPPED, Running, picture, serving
 
 FILES = [picture(1), picture(2, form="JPEG"), picture(3)]
 
@@ -26,7 +26,7 @@ def client(running: Running) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def expected() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Pixels of FILES, and what a classifier says of them."""
-    pixels = np.stack([decode(content, height_px=128, width_px=128) for content in FILES])
+    pixels = np.stack([decode(content, height_px=CARD.height_px, width_px=CARD.width_px) for content in FILES])
     return pixels, Classifier(SHIPPED, device="cpu", threads=1).probabilities(pixels)
 
 
@@ -49,7 +49,7 @@ def test_health_and_metadata(client: Any) -> None:
     assert not client.is_model_ready("none")
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
     found = client.get_model_metadata(MODEL)
-    assert found["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 128, 128, 3]}]
+    assert found["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, CARD.height_px, CARD.width_px, 3]}]
     assert [output["name"] for output in found["outputs"]] == ["probabilities", "label", "abstained"]
     assert client.get_model_metadata(MODEL, found["versions"][0]) == found
 
