@@ -291,19 +291,19 @@ def test_a_reader_that_goes_away_is_no_error(model_file: Path, sample_folder: Pa
     assert "Broken pipe" not in done.stderr
 
 
-def test_explain_paints_where_the_network_looked(cli: Callable[..., Completed], model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
+def test_explain_paints_where_the_network_looked(cli: Cli, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
     images = sorted((sample_folder / "TEST").rglob("*.jpeg"))[:2]
     done = cli("predict", *images, "--model", model_file, "--explain", tmp_path / "seen", "--json")
 
-    assert done.returncode == 0, done.stderr
-    labels = [record["label"] for record in json.loads(done.stdout)]
+    assert done.code == 0, done.err
+    labels = [record["label"] for record in json.loads(done.out)]
     painted = {path.name for path in (tmp_path / "seen").iterdir()}
     assert painted == {f"{path.stem}-{label}.png" for path, label in zip(images, labels, strict=True)}
 
 
-def test_explain_wants_a_folder_for_several_images(cli: Callable[..., Completed], model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
+def test_explain_wants_a_folder_for_several_images(cli: Cli, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
     images = sorted((sample_folder / "TEST").rglob("*.jpeg"))[:2]
     done = cli("predict", *images, "--model", model_file, "--explain", tmp_path / "seen.png")
 
-    assert done.returncode == 1
-    assert "name a folder" in done.stderr
+    assert done.code == 1
+    assert "name a folder" in done.err
