@@ -12,6 +12,7 @@ import cellclf
 from cellclf.serving.documentation import page_of
 from cellclf.serving.models import ServedModel
 from cellclf.serving.openapi import with_quick_verbs
+from cellclf.serving.pages import add_page
 from cellclf.serving.refusals import RefusedError
 from cellclf.serving.service import Service
 from cellclf.serving.tensors import INPUT
@@ -77,7 +78,8 @@ def create_app(service: Service) -> FastAPI:
     _add_metrics(app, service)
     _add_protocol(app, service)
     _add_models(app, service)
-    _add_pages(app, service)
+    _add_pages(app)
+    add_page(app)
     for kind, handler in ((RefusedError, _on_refused), (HTTPException, _on_http), (RequestValidationError, _on_invalid)):
         app.add_exception_handler(kind, handler)
     return app
@@ -126,7 +128,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
         return {"served_as": found.name, "version": found.version, "sha256": found.classifier.fingerprint, "card": document}
 
 
-def _add_pages(app: FastAPI, service: Service) -> None:  # noqa: ARG001  # the page for people will ask it
+def _add_pages(app: FastAPI) -> None:
     made: dict[str, Any] = {}
     described = app.openapi
 

@@ -23,15 +23,25 @@ async def answer_prediction(service: Service, exchange: Exchange) -> None:
     query = exchange.query()
     model = service.models.find(query.get("model"), query.get("version"))
     top_k = _top_k(query.get("top_k", "1"))
+    explain = _flag(query.get("explain", "false"))
     deadline = service.deadline(exchange)
     service.admission.enter(deadline)
     with service.budget.lease() as lease:
         with service.arriving():
             named = await _images(service, exchange, lease, name=query.get("name"), seconds=deadline - exchange.started)
+        if explain:
+            service.explaining.admit(model, len(named))
         records = await service.records(exchange, model, named, deadline=deadline)
+        read = [image for (_, image), record in zip(named, records, strict=True) if isinstance(record, Prediction)]
+        maps = iter(await service.explaining.maps(model, read, deadline=deadline) if explain and read else ())
     status = 422 if all(isinstance(record, Failure) for record in records) else 200
     told = [(b"x-model-name", model.name.encode()), (b"x-model-version", model.version.encode())]
-    await exchange.answer_json(status, [_plain(record, top_k) for record in records], told)
+    plain = [_plain(record, top_k) for record in records]
+    if explain:
+        for found, record in zip(plain, records, strict=True):
+            if isinstance(record, Prediction):
+                found["heatmaps"] = next(maps)
+    await exchange.answer_json(status, plain, told)
 
 
 def _plain(record: Record, top_k: int) -> dict[str, Any]:
@@ -40,6 +50,12 @@ def _plain(record: Record, top_k: int) -> dict[str, Any]:
     if isinstance(record, Prediction) and top_k > 1:
         plain["top"] = [{"label": label, "probability": probability} for label, probability in record.top(top_k)]
     return plain
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise RefusedError(422, "explain is true or false", reason="query")
+    return text == "true"
 
 
 def _top_k(text: str) -> int:

@@ -11,6 +11,7 @@ from cellclf.serving.admission import Admission
 from cellclf.serving.bodies import Budget
 from cellclf.serving.engine import Engine
 from cellclf.serving.exchange import ClientGoneError, Exchange
+from cellclf.serving.explaining import Explaining
 from cellclf.serving.keys import Keys
 from cellclf.serving.metrics import Metrics
 from cellclf.serving.models import Models, ServedModel
@@ -37,6 +38,7 @@ class Service:
     keys: Keys
     rates: Rates
     budget: Budget
+    explaining: Explaining
 
     @classmethod
     def of(cls, models: Models, settings: Settings, keys: Keys) -> "Service":
@@ -53,7 +55,17 @@ class Service:
         for model in models:
             metrics.in_service(model)
         rates = Rates(settings.rate, settings.burst, time.monotonic)
-        return cls(settings, models, engine, Admission(engine, settings), metrics, keys, rates, Budget(settings.max_buffered_bytes))
+        return cls(
+            settings,
+            models,
+            engine,
+            Admission(engine, settings),
+            metrics,
+            keys,
+            rates,
+            Budget(settings.max_buffered_bytes),
+            Explaining(max_pixels=settings.max_pixels),
+        )
 
     def deadline(self, exchange: Exchange, seconds: float | None = None) -> float:
         """When the request must be answered, of time.monotonic(): the least of what it asks for and the service allows. Raises RefusedError 400."""

@@ -42,7 +42,7 @@ function complain(error) {
 
 async function loadModels() {
   try {
-    models = (await get("models")).models;
+    models = (await get("models")).filter((model) => model.default);
   } catch (error) {
     $("model").replaceChildren(new Option("not available"));
     complain(error);
@@ -58,15 +58,33 @@ function chosen() {
   return models.find((model) => model.name === $("model").value);
 }
 
-function showCard() {
+async function showCard() {
   const model = chosen();
   if (!model) return;
-  $("model-state").textContent = model.ready ? `version ${model.version}` : "not ready";
-  $("use").textContent = model.intended_use;
-  $("explain").disabled = !model.explains;
-  $("explain").title = model.explains ? "" : "this file holds no heat maps; export it with --explain";
+  $("model-state").textContent = `version ${model.version}`;
+  let card;
+  try {
+    card = (await get(`models/${encodeURIComponent(model.name)}`)).card;
+  } catch (error) {
+    complain(error);
+    return;
+  }
+  $("use").textContent = card.intended_use;
+  $("explain").disabled = card.heatmap === null;
+  $("explain").title = card.heatmap === null ? "this file holds no heat maps" : "";
+  const accuracy = card.metrics.test?.accuracy;
+  const about = [
+    ["Labels", card.labels.join(", ")],
+    ["Network", `${card.backbone}, ${card.width_px} × ${card.height_px} px, ${card.precision}`],
+    ["Trained on", `${card.data}, ${card.protocol} split`],
+    ["Test accuracy", accuracy ? `${percent(accuracy.value)}${accuracy.low === null ? "" : ` (95 %: ${percent(accuracy.low)} to ${percent(accuracy.high)})`}` : "not measured"],
+    ["Leaks", card.leaks.length ? card.leaks.join("; ") : "none known"],
+    ["Licence", card.licence],
+    ["Runs on", model.provider],
+    ["SHA-256", model.sha256],
+  ];
   $("card").replaceChildren();
-  for (const [name, value] of model.about) {
+  for (const [name, value] of about) {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name;
     text.textContent = value;
