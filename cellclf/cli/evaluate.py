@@ -101,7 +101,7 @@ def evaluate(
     else:
         _print(found)
     if found.unreadable:
-        note(f"{len(found.unreadable)} images could not be read")
+        note(f"images that could not be read: {len(found.unreadable)}")
         raise typer.Exit(3)
 
 

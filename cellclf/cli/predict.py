@@ -14,7 +14,7 @@ from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table
 from cellclf.data.decoding import decode, decode_thumbnail
 from cellclf.errors import CellclfError
-from cellclf.runtime.classifier import DEFAULT_BATCH, Classifier, Failure, Prediction
+from cellclf.runtime.classifier import DEFAULT_BATCH, EXPORTED, Classifier, Failure, Prediction
 from cellclf.runtime.inputs import expand
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -52,6 +52,8 @@ def predict(
     if as_json + as_ndjson + as_csv > 1:
         raise typer.BadParameter("--json, --ndjson and --csv exclude each other")
     classifier = Classifier(model, device=device, threads=threads, on_note=note)
+    if model is None:
+        note(f"model {classifier.path}, the newest in {EXPORTED}/, trained on {classifier.card.data}; name another with --model")
     records = _records(classifier, inputs, batch_size, tunable=device == "auto" and threads is None)
     if explain is not None:
         records = _explained(records, classifier, explain)
@@ -64,7 +66,7 @@ def predict(
     else:
         failed = _write_table(records, classifier, top_k)
     if failed:
-        note(f"{failed} inputs could not be read")
+        note(f"inputs that could not be read: {failed}")
         raise typer.Exit(3)
 
 

@@ -14,6 +14,8 @@ from cellclf.serving.work import Record
 
 __all__ = ["answer_prediction"]
 
+_PARAMETERS = {"model", "version", "top_k", "explain", "name"}
+
 _NO_IMAGE = ("text/", "application/json", "multipart/")
 """Types that hold no image file. curl --data-binary says application/x-www-form-urlencoded, so that is taken."""
 
@@ -21,6 +23,8 @@ _NO_IMAGE = ("text/", "application/json", "multipart/")
 async def answer_prediction(service: Service, exchange: Exchange) -> None:
     """200 with a record an image, 422 where none could be read. Raises RefusedError."""
     query = exchange.query()
+    if unknown := query.keys() - _PARAMETERS:
+        raise RefusedError(422, f"unknown parameter {min(unknown)[:100]!r}; known: {', '.join(sorted(_PARAMETERS))}", reason="query")
     model = service.models.find(query.get("model"), query.get("version"))
     top_k = _top_k(query.get("top_k", "1"))
     explain = _flag(query.get("explain", "false"))

@@ -66,6 +66,12 @@ def test_explain_is_true_or_false(running: Running, value: str) -> None:
     assert "true or false" in answer.json()["error"]
 
 
+def test_a_misspelt_parameter_is_named(running: Running) -> None:
+    answer = running.post("/predict?topk=3", files=[("image", ("a.png", picture(1)))])
+    assert answer.status_code == 422
+    assert "'topk'" in answer.json()["error"]
+
+
 def test_too_many_images_to_explain_are_refused(running: Running) -> None:
     many = [("image", (f"{number}.png", picture(1))) for number in range(MAX_EXPLAINED + 1)]
     answer = running.post("/predict?explain=true", files=many)
