@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit constraints clean
+.PHONY: help install demo test test-slow lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit constraints clean
 
 help:
 	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
 	@echo "make test            install, then run the whole test suite"
+	@echo "make test-slow       the tests that take minutes, for which quicker ones stand in make test"
 	@echo "make lint            ruff, mypy --strict, import-linter"
 	@echo "make wheel           build the wheel; predict and verify from it in a fresh environment without TensorFlow"
 	@echo "make bench           pytest benchmarks/: at most five minutes on two cores"
@@ -37,6 +38,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check .

@@ -60,7 +60,11 @@ def small(backbone: str) -> Any:
     return to_onnx(build_network(recipe, classes=4, weights=None, steps_per_epoch=1).whole)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+IN_MINUTES = {"mobilenet", "mobilenetv2", "inceptionv3", "vgg16"}
+"""Networks that the others stand for where time is short."""
+
+
+@pytest.mark.parametrize("backbone", [pytest.param(name, marks=pytest.mark.slow) if name in IN_MINUTES else name for name in BACKBONES])
 def test_nothing_is_left_in_the_optimised_graph_but_what_is_known(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # How weights are rounded is nothing that the graph shows, and takes minutes.
     monkeypatch.setattr("cellclf.artifact.quantize.round_convolutions", lambda model, _images: model)
