@@ -51,11 +51,12 @@ class Server:
     """A service on a socket.
 
     Models are loaded, proven and warmed up here, before anything listens. Raises ServingError and what `load` raises. Beyond loopback it wants keys,
-    unless no_auth says that none are wanted.
+    unless no_auth says that none are wanted. address: where it answers; known after the port is closed, too.
     """
 
     def __init__(self, sources: Sequence[Source], settings: Settings, *, listener: socket.socket, keys: Keys, no_auth: bool = False) -> None:
-        host = listener.getsockname()[0]
+        host, port = listener.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         if not keys and not no_auth and not is_loopback(host):
             raise ServingError(
                 f"{host} can be reached from other machines: give keys with --api-keys-file or $CELLCLF_API_KEYS, or say --no-auth to let all in"
@@ -68,12 +69,6 @@ class Server:
         self._uvicorn = _Uvicorn(uvicorn.Config(Gate(self.service, self._inner), **_options(settings)), self.drain)
         self.service.metrics.watch(self.service.engine, lambda: len(self._uvicorn.server_state.connections))
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def address(self) -> str:
-        """Where it answers."""
-        host, port = self.listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until `drain` from another thread; returns when every accepted request has its answer."""

@@ -44,7 +44,7 @@ class Running:
 
     @property
     def port(self) -> int:
-        return int(self.server.listener.getsockname()[1])
+        return int(self.server.address.rpartition(":")[2])
 
     def post(self, path: str, **how: Any) -> httpx.Response:
         return self.client.post(path, **how)
