@@ -10,9 +10,10 @@ import pytest
 from benchmarks.engines import OURS, REFERENCE, UnavailableError
 from benchmarks.processes import InvalidBenchmarkError, Process, cores_for, require_provider
 from benchmarks.worker import serve
+from cellclf.card import read_model_file
 
 MODEL = Path(__file__).resolve().parents[2] / "exported" / "blood-cells-mobilenet025.onnx"
-SIZE = 128
+SIZE = read_model_file(MODEL).card.height_px
 
 
 def opened(process: Process, engine: str, **changed: object) -> dict[str, object]:
