@@ -42,8 +42,8 @@ def _cells_stain(keras: Any) -> list[Any]:
     layers = keras.layers
     return [
         *_cells_strong(keras),
+        layers.RandomSaturation((0.35, 0.65), value_range=(0, 255)),  # .5 leaves the saturation as it is; what leaves 0–255 is cut by the next layer
         layers.RandomHue(0.08, value_range=(0, 255)),  # Keras halves the factor: a turn of up to 4 % of the colour circle
-        layers.RandomSaturation((0.35, 0.65), value_range=(0, 255)),  # .5 leaves the saturation as it is
     ]
 
 
