@@ -17,7 +17,20 @@ from cellclf.evaluation.metrics import SplitMetrics
 from cellclf.storage import write_csv
 from cellclf.training.recipe import Recipe
 
-__all__ = ["FINISHED", "Epoch", "LearningTime", "Parameters", "Run", "RunMetrics", "Setup", "find_run", "newest_run", "runs_in", "write_history"]
+__all__ = [
+    "FINISHED",
+    "Epoch",
+    "LearningTime",
+    "Parameters",
+    "Run",
+    "RunMetrics",
+    "Setup",
+    "find_run",
+    "is_run",
+    "newest_run",
+    "runs_in",
+    "write_history",
+]
 
 FINISHED = "metrics.json"
 """Written last: a run folder that has it is whole."""
@@ -174,10 +187,15 @@ def write_history(folder: Path, history: tuple[Epoch, ...]) -> None:
     )
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / "recipe.json").exists()
+
+
 def find_run(name: str, *, runs: Path) -> Run:
     """A run by its folder's path, or by its name beneath `runs`; raises RunError."""
     for folder in (Path(name), runs / name):
-        if (folder / "recipe.json").exists():
+        if is_run(folder):
             return Run(folder)
     there = [run.name for run in runs_in(runs)]
     raise RunError(f"no run {name!r}: it is neither a run folder nor a name in {runs}/ ({', '.join(there[-5:]) or 'which holds none'})")
