@@ -95,7 +95,7 @@ def two_label_run(two_label_folder: Path) -> Run:
     request = DataRequest(data=str(two_label_folder), group_rule=r"/(slide\d+)_[^/]*$")
     choices = {"epochs": 6, "batch_size": 8, "patience": 0, "augmentation": "none", "learning_rate": 2e-3, "deterministic": True}
     recipe = make_recipe("mobilenet025", request, image_size_px=48, weights="none", **choices)
-    return train(recipe, _HOME / "runs" / "two")
+    return train(recipe, _HOME / "two-labels" / "runs" / "two")
 
 
 @pytest.fixture(scope="session")

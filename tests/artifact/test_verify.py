@@ -106,7 +106,9 @@ def test_a_changed_file_is_refused_before_it_is_replayed(model_file: Path, tmp_p
         verify(changed, device="cpu")
 
 
-def test_what_auto_took_is_told(model_file: Path) -> None:
+def test_what_auto_took_is_told(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path))  # no plan of another test
     notes: list[str] = []
     found = verify(model_file, on_note=notes.append)
-    assert [found.provider in note for note in notes] == [True]
+    assert [note.partition(" (")[0] for note in notes] == ["device auto: took cpu"]
+    assert found.provider in notes[0]

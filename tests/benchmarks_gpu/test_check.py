@@ -79,6 +79,7 @@ def test_steps_on_resident_data_learn(tmp_path: Path) -> None:
     assert plain["last_loss"] < plain["first_loss"]
 
 
+@pytest.mark.slow
 @needs("keras", "jax")
 def test_a_study_s_run_goes_on_from_its_checkpoint_to_the_same_figures(sample_folder: Path, tmp_path: Path) -> None:
     assert sample_folder.is_dir()
