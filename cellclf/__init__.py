@@ -1,5 +1,6 @@
 """cellclf: fair comparison of fine-tuned CNNs on labelled medical images, one self-proving ONNX file, prediction without TensorFlow."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,6 +9,9 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["Classifier", "Failure", "Prediction", "__version__"]
+
+# ONNX Runtime from 1.29 on sends usage data to its maker unless told otherwise before it starts; nobody who classifies patients' images expects that.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """What machine and which versions a result was made with. Imports storage only; knows no framework."""
 
+import math
 import os
 import platform
 import shutil
@@ -45,10 +46,30 @@ class Environment(Document):
 
 
 def usable_cores() -> int:
-    """Cores this process may use: its CPU affinity where the system tells, else all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores this process may use: its CPU affinity where the system tells, else all; no more than its control group's quota, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = _cpu_quotas(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return max(1, min([cores, *(math.ceil(quota) for quota in quotas)]))
+
+
+def _cpu_quotas(membership: Path, root: Path) -> list[float]:
+    """Processor seconds a second that control groups grant: the process's own group (version 2), those above it, and the container's (version 1).
+
+    A container's limit, as `docker run --cpus` and Kubernetes set it, is such a quota; affinity does not show it.
+    """
+    own = next((line[3:] for line in _text_of(membership).splitlines() if line.startswith("0::")), "/")
+    group = root / own.strip("/")
+    found = [_text_of(folder / "cpu.max").split() for folder in (group, *group.parents) if folder.is_relative_to(root)]
+    found.append([_text_of(root / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
+    return [int(words[0]) / int(words[1]) for words in found if len(words) == 2 and all(word.isdigit() for word in words)]
+
+
+def _text_of(path: Path) -> str:
+    """A system file's text; empty where there is none."""
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""
 
 
 def installed_versions() -> dict[str, str]:

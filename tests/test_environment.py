@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellclf.environment import PACKAGES, Environment, gpus, installed_versions, usable_cores
+from cellclf.environment import PACKAGES, Environment, _cpu_quotas, gpus, installed_versions, usable_cores
 
 
 def put_program(folder: Path, name: str, script: str) -> None:
@@ -40,6 +40,46 @@ def test_the_usable_cores_are_at_least_one_and_no_more_than_the_machine_has() ->
 def test_a_process_bound_to_one_core_may_use_one() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from cellclf.environment import usable_cores; print(usable_cores())"
     assert printed_by(code).strip() == "1"
+
+
+def group(root: Path, name: str, quota: str) -> None:
+    (root / name).mkdir(parents=True, exist_ok=True)
+    (root / name / "cpu.max").write_text(f"{quota}\n")
+
+
+def test_a_quota_is_that_of_the_own_control_group_and_of_those_above(tmp_path: Path) -> None:
+    membership, root = tmp_path / "cgroup", tmp_path / "sys"
+    membership.write_text("0::/pods/mine\n")
+    group(root, "", "max 100000")
+    group(root, "pods", "800000 100000")
+    group(root, "pods/mine", "150000 100000")
+    group(root, "pods/other", "10000 100000")
+    assert _cpu_quotas(membership, root) == [1.5, 8.0]
+
+
+def test_the_quota_of_version_1_is_the_containers_and_none_is_none(tmp_path: Path) -> None:
+    assert _cpu_quotas(tmp_path / "nothing", tmp_path) == []
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert _cpu_quotas(tmp_path / "nothing", tmp_path) == []
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
+    assert _cpu_quotas(tmp_path / "nothing", tmp_path) == [2.0]
+
+
+def test_cores_are_the_quota_rounded_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellclf.environment._cpu_quotas", lambda *_: [0.2, 64.0])
+    assert usable_cores() == 1
+
+
+def test_onnx_runtime_sends_and_keeps_nothing_of_how_it_is_used(tmp_path: Path) -> None:
+    shipped = Path(__file__).resolve().parents[1] / "exported" / "blood-cells-mobilenet025.onnx"
+    code = f"from cellclf import Classifier; Classifier({str(shipped)!r}); import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    known = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "CELLCLF_CACHE": str(tmp_path / "ours")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**known, **home})
+    assert done.stdout.strip() == "1"
+    assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
 def test_gpus_are_the_names_that_the_driver_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

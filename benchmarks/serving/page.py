@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.run import RESULTS
+from cellclf.serving.settings import Settings
 
 __all__ = ["page_of"]
+
+_REFUSED_MS = 50.0
+"""What a refusal may take."""
 
 
 def page_of(found: dict[str, Any]) -> str:
@@ -57,7 +61,9 @@ def _overload(part: dict[str, Any]) -> list[str]:
     return [
         f"An open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
         f"{part['sent_images_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
-        f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM.",
+        f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM. "
+        f"Bounds: refused in ≤ {_REFUSED_MS:.0f} ms, 99 % of the accepted within 2 × `--max-queue-ms` = {2 * Settings(threads=1).max_queue_ms:.0f} ms. "
+        f"Late: how long after its time a request left the client, which is the client's own fault and not in the other rows.",
         "",
         *_latencies(part),
     ]
@@ -80,7 +86,7 @@ def _soak(part: dict[str, Any]) -> list[str]:
 def _latencies(part: dict[str, Any]) -> list[str]:
     rows: list[list[object]] = [
         [name, *(f"{value:.1f}" for value in part[key].values())]
-        for name, key in (("accepted", "accepted_ms"), ("refused", "refused_ms"))
+        for name, key in (("accepted", "accepted_ms"), ("refused", "refused_ms"), ("late", "late_ms"))
         if part[key]
     ]
     return _table(["ms", "p50", "p99", "p99.9", "max"], rows)

@@ -23,7 +23,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind. 0.0.0.0: every network; wants keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     device: options.DeviceOption = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Workers, one CPU thread each. Default: all that may be used.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Workers, one CPU thread each. Default: cores that may be used, and one.")] = None,
     sha256: Annotated[list[str] | None, typer.Option(help="Refuse other files; once for each allowed.", rich_help_panel=_ACCESS)] = None,
     api_keys_file: Annotated[
         Path | None, typer.Option(help="API keys, one a line, as `name key`. Also: $CELLCLF_API_KEYS.", rich_help_panel=_ACCESS)
@@ -34,7 +34,7 @@ def serve(
     max_queue_ms: Annotated[float, typer.Option(min=1, help="Refuse what would wait longer.", rich_help_panel=_LOAD)] = 500.0,
     deadline_ms: Annotated[float, typer.Option(min=1, help="Answer by then, or 504.", rich_help_panel=_LOAD)] = 10_000.0,
     drain_s: Annotated[float, typer.Option(min=1, help="Time for accepted requests after SIGTERM.", rich_help_panel=_LOAD)] = 30.0,
-    unready_s: Annotated[float, typer.Option(min=0, help="Say not ready for so long before the port closes.", rich_help_panel=_LOAD)] = 0.0,
+    unready_s: Annotated[float, typer.Option(min=0, help="After SIGTERM, say not ready but answer for so long.", rich_help_panel=_LOAD)] = 0.0,
     reload_s: Annotated[float, typer.Option(min=0, help="Look for changed files so often; 0: never.", rich_help_panel=_LOAD)] = 2.0,
     max_body_mb: Annotated[int, typer.Option(min=1, help="MiB a request.", rich_help_panel=_LIMITS)] = 32,
     max_images: Annotated[int, typer.Option(min=1, help="Images a request.", rich_help_panel=_LIMITS)] = 64,
@@ -59,7 +59,7 @@ def serve(
     if log_level not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter("--log-level is debug, info, warning or error")
     settings = Settings(
-        threads=threads or usable_cores(),
+        threads=threads or usable_cores() + 1,  # one more fills the cores while others wait for Python's lock: benchmarks/serving
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         max_queue_ms=max_queue_ms,

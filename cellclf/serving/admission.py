@@ -10,11 +10,14 @@ __all__ = ["Admission"]
 
 
 class Admission:
-    """The door in front of an engine; all methods are for the event loop's thread. draining: nobody is let in any more."""
+    """The door in front of an engine; all methods are for the event loop's thread.
+
+    leaving: the service says that it is not ready, but still answers, until whoever sends it requests has heard. draining: nobody is let in any more.
+    """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._settings = engine, settings
-        self.draining = False
+        self.leaving = self.draining = False
 
     def enter(self, deadline: float) -> None:
         """Raise RefusedError 503 where a request, whose body is not read yet, cannot be answered in time. deadline: of time.monotonic()."""

@@ -89,7 +89,7 @@ def _add_metrics(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus metrics."""
-        service.metrics.ready.set(not service.admission.draining)
+        service.metrics.ready.set(not service.admission.leaving)
         return Response(service.metrics.text(), media_type=service.metrics.CONTENT_TYPE)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +21,9 @@ __all__ = ["BatchDone", "Engine"]
 
 _NEWEST_COUNTS = 0.2
 """Weight of the newest batch in the running mean of the time an image takes."""
+
+_WORKERS_NICE = 10
+"""How far workers stand behind the event loop's thread, in steps of nice(2): a refusal must not wait for a core that decodes."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class Engine:
 
     def _work(self) -> None:
         """Batches, until told to stop. An error that nobody foresaw is this batch's only: its requests get 500, and another thread takes over."""
+        _stand_back()
         batch: list[_Job] = []
         try:
             while batch := self._take():
@@ -208,6 +214,13 @@ class Engine:
         for work in _filled(records):
             if not work.missing and not work.future.done():
                 work.future.set_result([record for record in work.records if record is not None])
+
+
+def _stand_back() -> None:
+    """Let the event loop go first, where threads have priorities of their own: on Linux."""
+    if sys.platform == "linux":
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, own) + _WORKERS_NICE))
 
 
 def _filled(records: Iterable[tuple[_Job, Record]]) -> list[Work]:

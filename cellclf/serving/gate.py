@@ -81,7 +81,7 @@ class Gate:
             await answer_inference(self._service, exchange, found[1], found[2])
         elif exchange.method == "GET" and path in _HEALTH:
             exchange.route = path
-            fine = not (path == _READY and self._service.admission.draining)
+            fine = not (path == _READY and self._service.admission.leaving)
             await exchange.answer_json(200 if fine else 503, {path.rpartition("/")[2]: fine})
         else:
             await self._inner(exchange.scope, exchange.receive_message, exchange.send)

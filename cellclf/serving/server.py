@@ -110,13 +110,20 @@ class Server:
 
     def _drain(self) -> None:
         admission = self.service.admission
-        if admission.draining:
+        if admission.leaving:
             self._uvicorn.should_exit = self._uvicorn.force_exit = True
             return
-        admission.draining = True
+        admission.leaving = True
         event("draining", queued=self.service.engine.queued, running=self.service.engine.running)
+        if not self.settings.unready_s:
+            self._close()
+            return
         assert self._loop is not None
-        self._loop.call_later(self.settings.unready_s, self._uvicorn.stop)
+        self._loop.call_later(self.settings.unready_s, self._close)
+
+    def _close(self) -> None:
+        self.service.admission.draining = True
+        self._uvicorn.stop()
 
 
 def _made(service: Service) -> Any:

@@ -16,12 +16,13 @@ class Settings:
 
     threads: workers, each decodes and runs batches on one CPU thread. max_batch: images a batch. max_wait_ms: how long a worker waits for images of
     requests that are still being received when it has fewer; where none is, it does not wait. max_queue_ms: a request is refused where the images
-    before it would take longer. max_queue_images: images that may wait at all. deadline_ms: after so long a request is answered 504; a client may ask
-    for less. max_body_bytes: of a request; max_json_bytes: of its JSON, which holds up everybody while it is parsed. max_buffered_bytes: of all
-    requests together. max_images: a request. max_pixels: width × height of an encoded image; workers × max_pixels × 16 bytes bounds what decoding
-    takes. rate, burst: images a second that one client may send on average, and at once; None = any number. max_connections: open at a time.
-    max_header_bytes, header_s: what and how long a request's head may take. drain_s: what accepted requests are given to end after SIGTERM.
-    unready_s: how long the service says that it is not ready before it closes its port. reload_s: seconds between two looks at the files; 0 = never.
+    before it would take longer; twice that is the bound for the 99th percentile of those that are accepted. max_queue_images: images that may wait at
+    all. deadline_ms: after so long a request is answered 504; a client may ask for less. max_body_bytes: of a request; max_json_bytes: of its JSON,
+    which holds up everybody while it is parsed. max_buffered_bytes: of all requests together. max_images: a request. max_pixels: width × height of an
+    encoded image; workers × max_pixels × 16 bytes bounds what decoding takes. rate, burst: images a second that one client may send on average, and
+    at once; None = any number. max_connections: open at a time. max_header_bytes, header_s: what and how long a request's head may take. drain_s:
+    what accepted requests are given to end after SIGTERM. unready_s: how long the service says that it is not ready, and still answers, before it
+    closes its port. reload_s: seconds between two looks at the files; 0 = never.
     """
 
     threads: int

@@ -158,6 +158,9 @@ def test_a_drain_answers_everybody_who_was_let_in_and_nobody_else(hold: Hold) ->
         running.server.drain()
         wait_until(lambda: running.client.get("/v2/health/ready").status_code == 503)
         assert running.client.get("/v2/health/live").status_code == 200
+        others.append(send_in_background(running, content=picture(5)))
+        wait_until(lambda: running.service.engine.queued == 5)  # unready, but whoever has not heard of it yet is answered
+        running.service.admission.draining = True
         refused = running.post("/predict", content=picture(1))
         assert (refused.status_code, refused.headers["connection"]) == (503, "close")
         network.let_go()

@@ -9,6 +9,7 @@ from typing import Any
 import litserve
 import numpy as np
 import onnxruntime
+from fastapi import Request
 from PIL import Image
 
 model, port, height, width, labels = sys.argv[1:]
@@ -23,7 +24,7 @@ class Classify(litserve.LitAPI):
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Request) -> Any:
         image = Image.open(request["image"].file).convert("RGB").resize((int(width), int(height)), Image.Resampling.BILINEAR)
         return request["image"].filename, np.asarray(image)
 
