@@ -62,7 +62,8 @@ def _overload(part: dict[str, Any]) -> list[str]:
         f"An open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
         f"{part['sent_images_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
         f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM. "
-        f"Bounds: refused in ≤ {_REFUSED_MS:.0f} ms, 99 % of the accepted within 2 × `--max-queue-ms` = {2 * Settings(threads=1).max_queue_ms:.0f} ms. "
+        f"Bounds: refused in ≤ {_REFUSED_MS:.0f} ms, 99 % of the accepted within 2 × `--max-queue-ms` = "
+        f"{2 * Settings(threads=1).max_queue_ms:.0f} ms. "
         f"Late: how long after its time a request left the client, which is the client's own fault and not in the other rows.",
         "",
         *_latencies(part),

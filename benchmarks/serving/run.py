@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from benchmarks.serving.material import Sample, hostile_bodies, samples, wrk_plan
 from benchmarks.serving.open_loop import Tally, exchange, send_at_rate
 from benchmarks.serving.processes import ROOT, Service, cellclf_serve, wrk
@@ -77,7 +79,7 @@ def overload(images: list[Sample], seconds: float, factor: float) -> dict[str, A
         rate = wrk(service.port, plan, connections=_CONNECTIONS, seconds=min(10.0, seconds))["images_per_second"]
         tally, before = Tally(), service.resident_mb()
         started = time.perf_counter()
-        asyncio.run(send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, tally=tally))
+        uvloop.run(send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, tally=tally))
         took = time.perf_counter() - started
         return {
             "capacity_images_per_second": rate,
@@ -117,7 +119,7 @@ def soak(images: list[Sample], seconds: float, share: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
         plan = wrk_plan(images, Path(folder) / "plan.lua")
         rate = share * wrk(service.port, plan, connections=_CONNECTIONS, seconds=5)["images_per_second"]
-        asyncio.run(whole(service, rate))
+        uvloop.run(whole(service, rate))
         alive = service.process.poll() is None
         return {
             "seconds": seconds,

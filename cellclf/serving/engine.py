@@ -22,7 +22,7 @@ __all__ = ["BatchDone", "Engine"]
 _NEWEST_COUNTS = 0.2
 """Weight of the newest batch in the running mean of the time an image takes."""
 
-_WORKERS_NICE = 10
+_WORKERS_NICE = 15
 """How far workers stand behind the event loop's thread, in steps of nice(2): a refusal must not wait for a core that decodes."""
 
 
@@ -60,6 +60,7 @@ class Engine:
         self._lanes: dict[Network, deque[tuple[Work, int]]] = {}
         self._queued = 0
         self._running = 0
+        self._busy = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = itertools.count(1)
@@ -77,8 +78,12 @@ class Engine:
 
     @property
     def wait_s(self) -> float:
-        """How long an image that comes now will wait for a worker, by the last batches; a request on its way counts as one image."""
-        return (self._queued + self.arriving) * self.seconds_per_image / self.workers
+        """How long an image that comes now will wait for a worker, by the last batches; a request on its way counts as one image.
+
+        Where every worker is busy, its batch is half done on average.
+        """
+        before = self._queued + self.arriving + (self._running / 2 if self._busy == self.workers else 0)
+        return before * self.seconds_per_image / self.workers
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the workers; results are handed to this loop."""
@@ -154,6 +159,7 @@ class Engine:
                     break
                 self._collect(network, batch)
             self._running += len(batch)
+            self._busy += 1
         return batch
 
     def _collect(self, network: Network, batch: list[_Job]) -> None:
@@ -199,6 +205,7 @@ class Engine:
     def _hand_over(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float) -> None:
         with self._changed:
             self._running -= len(batch)
+            self._busy -= 1
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._deliver, batch, records, seconds)
 
