@@ -41,7 +41,7 @@ $(STAMP): constraints.txt pyproject.toml
 demo: install
 	$(BIN)/cellclf demo
 
-# Two processes, a test file at a time; slow files stand first in the order of the folders.
+# Two processes, a test file at a time; tests/conftest.py puts the slowest files first.
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

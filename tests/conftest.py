@@ -42,6 +42,22 @@ from cellclf.training.train import train  # noqa: E402
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND")}
 
 
+_SLOWEST = (
+    "tests/training/test_train.py",
+    "tests/benchmarks_gpu/test_check.py",
+    "tests/studies/test_runner.py",
+    "tests/artifact/test_leftovers.py",
+    "tests/cli/test_study.py",
+    "tests/training/test_network.py",
+)
+"""Files of minutes. They go first, so that no process ends with one of them while the other has nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first; the others keep their order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_SLOWEST))
+
+
 @dataclass(frozen=True)
 class Completed:
     """A finished command: its exit code and what it printed."""

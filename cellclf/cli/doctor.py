@@ -66,7 +66,8 @@ def _sections(found: dict[str, Any]) -> dict[str, list[str]]:
     providers = []
     for state in found["providers"]:
         providers.append(f"{state['name']}: works" if state["works"] else state["reason"])
-        providers += [f"    {name}: {'found' if there else 'missing'}" for name, there in state["libraries"].items()]
+        if found["gpus_of_the_driver"]:  # without a GPU nobody misses its libraries
+            providers += [f"    {name}: {'found' if there else 'missing'}" for name, there in state["libraries"].items()]
     return {
         "machine": [
             f"Python {machine['python']}, {machine['platform']}",
