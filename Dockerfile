@@ -71,7 +71,7 @@ COPY exported/blood-cells-mobilenet025.onnx exported/
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1:8000', timeout=2); c.request('GET', '/v2/health/ready'); exit(c.getresponse().status != 200)"]
 # Beyond loopback the service wants CELLCLF_API_KEYS, --api-keys-file or --no-auth, and ends with 1 where it has none.
 ENTRYPOINT ["cellclf", "serve", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["exported/blood-cells-mobilenet025.onnx"]

@@ -196,6 +196,8 @@ def read_model_file(path: Path) -> ModelFile:
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise ModelFileError(f"{path} is empty")
     properties, digest = _properties_and_digest(content, path)
     if CARD_KEY not in properties:
         raise ModelFileError(f"{path} carries no cellclf card: it was not written by `cellclf export`, so its labels and pixels are unknown")

@@ -1,6 +1,7 @@
 """`cellclf serve`."""
 
 import importlib.util
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 _LIMITS, _LOAD, _ACCESS = "Limits", "Load", "Access"
 _MIB = 1 << 20
+
+
+def _end(*_: object) -> None:
+    """SIGTERM while nothing is served yet: nobody waits for an answer. Without a handler a container's first process does not hear it."""
+    raise SystemExit(0)
 
 
 @app.command("serve")
@@ -48,6 +54,7 @@ def serve(
     POST /predict, the Open Inference Protocol below /v2, /docs, /metrics. The file's golden cases are replayed before the port opens; a changed file
     takes over once it is proven. SIGTERM lets nobody in any more, answers everybody who is, and ends with 0.
     """
+    signal.signal(signal.SIGTERM, _end)
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")):
         raise MissingExtraError("serve", "serve")
     from cellclf.serving.keys import read_keys

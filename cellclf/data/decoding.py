@@ -100,7 +100,7 @@ def _upright_image(content: bytes, *, at_least_px: int | None = None, max_pixels
     except UnidentifiedImageError as error:
         raise DecodeError("not an image, or of a kind that is not read (JPEG, PNG, BMP, TIFF, WebP, GIF, PPM are)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise DecodeError(f"more than {min(max_pixels, MAX_PIXELS):,} pixels") from error
     # What Pillow's decoders raise on damaged content, besides OSError.
     except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, struct.error, zlib.error) as error:
         raise DecodeError(f"damaged image: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error

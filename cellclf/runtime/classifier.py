@@ -213,7 +213,7 @@ def newest_model(folder: Path = EXPORTED) -> Path:
     """The .onnx file written last in a folder; raises ModelFileError."""
     files = sorted(folder.glob("*.onnx"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     if not files:
-        raise ModelFileError(f"no .onnx file in {folder}/; export a run first (cellclf export), or name a file with --model")
+        raise ModelFileError(f"no .onnx file in {folder}/; export a run first (cellclf export), or name a file (predict: --model FILE, serve: FILE)")
     return files[-1]
 
 

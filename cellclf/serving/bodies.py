@@ -9,7 +9,7 @@ from cellclf.serving.refusals import RefusedError
 
 __all__ = ["Budget", "Lease", "content_length", "pieces", "too_large", "whole_body"]
 
-_WORTH_DISCARDING = 1 << 20
+_WORTH_DISCARDING = 8 << 20
 """Bytes up to which a refused body is read and dropped, so that the client reads its answer and keeps its connection."""
 
 

@@ -63,9 +63,14 @@ class Exchange:
         if not self.scope["query_string"]:
             return {}
         try:
-            return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), max_num_fields=32))
+            return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=32))
         except ValueError as error:
             raise RefusedError(400, "too many query parameters", reason="query") from error
+
+    def refuse_compressed(self) -> None:
+        """Raise RefusedError 415 for a body that is compressed as a whole."""
+        if self.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise RefusedError(415, "compressed bodies are not read", reason="type")
 
     async def receive(self) -> bytes:
         """The next piece of the body; body_ended tells whether it is the last. Raises ClientGoneError."""

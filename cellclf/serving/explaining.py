@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from cellclf.errors import ModelFileError
 from cellclf.runtime.explain import Explainer
+from cellclf.serving.exchange import ClientGoneError, Exchange
 from cellclf.serving.images import decoded
 from cellclf.serving.models import ServedModel
 from cellclf.serving.refusals import RefusedError
@@ -27,33 +29,54 @@ _RETRY_AFTER_S = 2.0
 
 
 class Explaining:
-    """Computes heat maps in a thread. For the event loop's thread."""
+    """Computes heat maps in a thread, for one request at a time. For the event loop's thread."""
 
     def __init__(self, *, max_pixels: int) -> None:
         self._max_pixels = max_pixels
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._explainers: WeakKeyDictionary[ServedModel, Explainer] = WeakKeyDictionary()
+        self._computing: set[asyncio.Task[list[Heatmaps]]] = set()
 
-    def admit(self, model: ServedModel, images: int) -> None:
-        """Raise RefusedError 422 where the file holds no heat maps or there are too many images, 503 where too many requests wait."""
+    @contextmanager
+    def place(self, model: ServedModel, images: int) -> Iterator[None]:
+        """A place among the requests that want heat maps, held from before their images are predicted until they are answered.
+
+        Raises RefusedError 422 where the file holds no heat maps or there are too many images, 503 where too many requests hold a place.
+        """
         if model.classifier.card.heatmap is None:
             raise RefusedError(422, f"{model.name} holds no heat maps; export its run again", reason="query")
         if images > MAX_EXPLAINED:
             raise RefusedError(422, f"explain takes at most {MAX_EXPLAINED} images a request, and here are {images}", reason="query")
         if self._waiting >= _MOST_WAITING:
             raise RefusedError(503, "too many wait for heat maps", reason="full", retry_after_s=_RETRY_AFTER_S)
-
-    async def maps(self, model: ServedModel, images: Sequence[Image], *, deadline: float) -> list[Heatmaps]:
-        """The maps of readable images, in order; raises RefusedError 504 past the deadline (of time.monotonic())."""
         self._waiting += 1
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())), self._turn:
-                return await asyncio.to_thread(self._compute, model, images)
-        except TimeoutError as error:
-            raise RefusedError(504, "not answered by its deadline", reason="late") from error
+            yield
         finally:
             self._waiting -= 1
+
+    async def maps(self, exchange: Exchange, model: ServedModel, images: Sequence[Image], *, deadline: float) -> list[Heatmaps]:
+        """The maps of readable images, in order. Raises RefusedError 504 past the deadline (of time.monotonic()), ClientGoneError."""
+        wanted = asyncio.Event()
+        wanted.set()
+        task = asyncio.create_task(self._in_turn(model, images, wanted))
+        self._computing.add(task)  # a thread that has begun cannot be stopped: it keeps its turn until it ends
+        task.add_done_callback(self._computing.discard)
+        left = asyncio.create_task(exchange.left())
+        try:
+            await asyncio.wait({task, left}, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            wanted.clear()
+        if left.done():
+            raise ClientGoneError
+        raise RefusedError(504, "not answered by its deadline", reason="late")
+
+    async def _in_turn(self, model: ServedModel, images: Sequence[Image], wanted: asyncio.Event) -> list[Heatmaps]:
+        async with self._turn:
+            return await asyncio.to_thread(self._compute, model, images) if wanted.is_set() else []
 
     def _compute(self, model: ServedModel, images: Sequence[Image]) -> list[Heatmaps]:
         if model not in self._explainers:

@@ -79,7 +79,9 @@ class Gate:
         elif exchange.method == "POST" and (found := _INFER.fullmatch(path)):
             exchange.route = "/v2/models/{name}/infer"
             await answer_inference(self._service, exchange, found[1], found[2])
-        elif exchange.method == "GET" and path in _HEALTH:
+        elif path == "/predict" or _INFER.fullmatch(path):
+            raise RefusedError(405, "this address takes POST only", reason="method")
+        elif exchange.method in ("GET", "HEAD") and path in _HEALTH:
             exchange.route = path
             fine = not (path == _READY and self._service.admission.leaving)
             await exchange.answer_json(200 if fine else 503, {path.rpartition("/")[2]: fine})

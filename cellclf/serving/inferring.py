@@ -17,8 +17,7 @@ async def answer_inference(service: Service, exchange: Exchange, name: str, vers
     """200 with the outputs; an image that cannot be read refuses the request, as a tensor has no place for an error. Raises RefusedError."""
     model = service.models.find(name, version)
     header_length = _header_length(exchange)
-    if exchange.headers.get(b"content-encoding", b"identity") != b"identity":
-        raise RefusedError(415, "compressed bodies are not read", reason="type")
+    exchange.refuse_compressed()
     settings = service.settings
     deadline = service.deadline(exchange)
     service.admission.enter(deadline)

@@ -116,7 +116,10 @@ class Models:
         raise RefusedError(404, f"there is no version {version[:100]!r} of {versions[0].name} here; there is: {known}", reason="model")
 
     def replace(self, old: ServedModel, new: ServedModel) -> None:
-        """From now on requests go to `new`; those that have `old` keep it to their end. Raises ServingError where `new` is served already."""
+        """From now on requests go to `new`; those that have `old` keep it to their end.
+
+        Raises ServingError where `new` is served already, or has other labels.
+        """
         self._add(new)
         self._by_name[old.name].remove(old)
 
@@ -124,5 +127,11 @@ class Models:
         versions = self._by_name.setdefault(model.name, [])
         if any(other.version == model.version for other in versions):
             raise ServingError(f"{model.source.path} is the same file as another one served as {model.name}")
+        if any(other.classifier.labels != model.classifier.labels for other in versions):
+            known, here = (", ".join(each.classifier.labels) for each in (versions[0], model))
+            raise ServingError(
+                f"{model.source.path} tells {here} apart, and what is served as {model.name} tells {known}; "
+                "whoever reads probabilities by their place would take one for the other, so it wants a name of its own: NAME=FILE"
+            )
         versions.append(model)
         versions.sort(key=lambda each: each.classifier.card.created)

@@ -1,5 +1,7 @@
 """multipart/form-data → images with their names, as the pieces come, under limits. Imports refusals only; parses with python-multipart."""
 
+from collections.abc import Collection
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -22,13 +24,13 @@ def boundary_of(content_type: bytes) -> bytes | None:
 
 
 class ImageParts:
-    """Every part is an image; its name is the file name given, else the field's.
+    """Every part is an image; its name is the file name given, else the field's. options: names of fields that people mean otherwise.
 
-    feed each piece of a body, then take `images`. Raises RefusedError 400 for what is no such body, 413 for too many images.
+    feed each piece of a body, then take `images`. Raises RefusedError 400 for what is no such body, 413 for too many images, 422 for an option.
     """
 
-    def __init__(self, boundary: bytes, *, max_images: int) -> None:
-        self._max_images = max_images
+    def __init__(self, boundary: bytes, *, max_images: int, options: Collection[str] = ()) -> None:
+        self._max_images, self._options = max_images, options
         self._images: list[tuple[str, bytearray]] = []
         self._ended = False
         self._header_name = self._header_value = b""
@@ -87,8 +89,10 @@ class ImageParts:
 
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition.decode("latin-1"))
-        name = options.get(b"filename") or options.get(b"name") or b""
-        self._images.append((name.decode("utf-8", errors="replace"), bytearray()))
+        name = (options.get(b"filename") or options.get(b"name") or b"").decode("utf-8", errors="replace")
+        if b"filename" not in options and name in self._options:
+            raise RefusedError(422, f"the field {name} is no image; options go into the address: ?{name}=…", reason="query", close=True)
+        self._images.append((name, bytearray()))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._images[-1][1].extend(memoryview(data)[start:end])

@@ -1,5 +1,6 @@
 """POST /predict: images as multipart or one as the raw body → the records of `cellclf predict --json`."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -22,6 +23,7 @@ _NO_IMAGE = ("text/", "application/json", "multipart/")
 
 async def answer_prediction(service: Service, exchange: Exchange) -> None:
     """200 with a record an image, 422 where none could be read. Raises RefusedError."""
+    exchange.refuse_compressed()
     query = exchange.query()
     if unknown := query.keys() - _PARAMETERS:
         raise RefusedError(422, f"unknown parameter {min(unknown)[:100]!r}; known: {', '.join(sorted(_PARAMETERS))}", reason="query")
@@ -33,11 +35,10 @@ async def answer_prediction(service: Service, exchange: Exchange) -> None:
     with service.budget.lease() as lease:
         with service.arriving():
             named = await _images(service, exchange, lease, name=query.get("name"), seconds=deadline - exchange.started)
-        if explain:
-            service.explaining.admit(model, len(named))
-        records = await service.records(exchange, model, named, deadline=deadline)
-        read = [image for (_, image), record in zip(named, records, strict=True) if isinstance(record, Prediction)]
-        maps = iter(await service.explaining.maps(model, read, deadline=deadline) if explain and read else ())
+        with service.explaining.place(model, len(named)) if explain else nullcontext():
+            records = await service.records(exchange, model, named, deadline=deadline)
+            read = [image for (_, image), record in zip(named, records, strict=True) if isinstance(record, Prediction)]
+            maps = iter(await service.explaining.maps(exchange, model, read, deadline=deadline) if explain and read else ())
     status = 422 if all(isinstance(record, Failure) for record in records) else 200
     told = [(b"x-model-name", model.name.encode()), (b"x-model-version", model.version.encode())]
     plain = [_plain(record, top_k) for record in records]
@@ -64,7 +65,7 @@ def _flag(text: str) -> bool:
 
 def _top_k(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 10_000:
-        raise RefusedError(422, "top_k is a whole number of at least 1", reason="query")
+        raise RefusedError(422, "top_k is a whole number from 1 to 10,000", reason="query")
     return int(text[:6])
 
 
@@ -78,7 +79,7 @@ async def _images(service: Service, exchange: Exchange, lease: Lease, *, name: s
             raise RefusedError(415, "send one image file as the body, or several as multipart/form-data", reason="type")
         body = await whole_body(exchange, lease, limit_bytes=settings.max_body_bytes, seconds=seconds)
         return [(name if name is not None else _name_of(exchange), body)]
-    parts = ImageParts(boundary, max_images=settings.max_images)
+    parts = ImageParts(boundary, max_images=settings.max_images, options=_PARAMETERS)
     async for piece in pieces(exchange, lease, limit_bytes=settings.max_body_bytes, seconds=seconds):
         parts.feed(piece)
     return list(parts.images())

@@ -29,6 +29,8 @@ class RefusedError(ServingError):
             found.append((b"retry-after", str(max(1, math.ceil(self.retry_after_s))).encode()))
         if self.status == 401:
             found.append((b"www-authenticate", b'Bearer realm="cellclf"'))
+        if self.status == 405:
+            found.append((b"allow", b"POST"))
         if self.close:
             found.append((b"connection", b"close"))
         return found

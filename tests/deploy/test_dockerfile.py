@@ -88,7 +88,9 @@ def test_health_is_asked_for_by_python_alone_on_the_port_of_the_service() -> Non
     words = serve.one("ENTRYPOINT").command
     port = words[words.index("--port") + 1]
     assert serve.one("EXPOSE").rest == port
-    assert f"127.0.0.1:{port}/v2/health/ready" in asked[2]
+    assert f"'127.0.0.1:{port}'" in asked[2]
+    assert "'/v2/health/ready'" in asked[2]
+    assert "urllib" not in asked[2], "it would ask the proxy that Docker's configuration names"
 
 
 def test_base_images_are_pinned_by_a_tag() -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,7 @@ def test_top_k_adds_the_best_labels(running: Running, images: dict[str, bytes]) 
         ("/predict?top_k=0", 422),
         ("/predict?top_k=-1", 422),
         ("/predict?top_k=x", 422),
+        ("/predict?top_k=", 422),
         ("/predict?model=none", 404),
         ("/predict?version=none", 404),
         ("/predict?" + "&".join(f"a{number}=1" for number in range(100)), 400),
@@ -101,6 +103,33 @@ def test_what_is_asked_wrongly_is_a_4xx_with_one_sentence(running: Running, imag
     answer = running.post(path, content=images["a.png"])
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
+
+
+def test_an_option_that_comes_as_a_field_is_refused_and_not_taken_for_an_image(running: Running, images: dict[str, bytes]) -> None:
+    answer = running.post("/predict", files=as_multipart(images), data={"top_k": "2"})
+    assert answer.status_code == 422
+    assert "?top_k=" in answer.json()["error"]
+
+
+def test_a_compressed_body_is_415(running: Running, images: dict[str, bytes]) -> None:
+    assert running.post("/predict", content=gzip.compress(images["a.png"]), headers={"content-encoding": "gzip"}).status_code == 415
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/any/infer"])
+def test_the_quick_verbs_take_post_only(running: Running, path: str) -> None:
+    answer = running.client.get(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_health_answers_head_too(running: Running) -> None:
+    answer = running.client.head("/v2/health/ready")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_refused_body_of_some_megabytes_is_read_so_that_its_sender_reads_why(small: Running) -> None:
+    with contextlib.closing(connection(small)) as wire:
+        wire.request("POST", "/predict", body=bytes(7_000_000))
+        assert wire.getresponse().status == 413
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", "multipart/mixed; boundary=B"])
@@ -175,7 +204,7 @@ def test_a_decompression_bomb_is_refused_by_its_head(running: Running, tmp_path:
     Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
     answer = running.post("/predict", content=(tmp_path / "bomb.png").read_bytes())
     assert answer.status_code == 422
-    assert "pixels" in answer.json()[0]["error"]
+    assert "25,000,000 pixels" in answer.json()[0]["error"]
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused(running: Running) -> None:

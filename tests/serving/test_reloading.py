@@ -61,6 +61,27 @@ def test_where_the_changed_file_fails_the_old_one_stays_in_service(file: Path, t
         wait_until(lambda: replaced(running) == 1)
 
 
+def with_labels_turned(target: Path) -> Path:
+    labels = read_model_file(SHIPPED).card.labels
+    return resigned(SHIPPED, target, card={**CHANGES, "labels": list(reversed(labels))})
+
+
+def test_a_proven_file_of_other_labels_does_not_take_over(file: Path, tmp_path: Path) -> None:
+    with serving(file, reload_s=0.01) as running:
+        before = running.post("/predict", content=picture(1)).json()
+        with_labels_turned(tmp_path / "new").replace(file)
+        wait_until(lambda: kept(running) == 1)
+        assert running.post("/predict", content=picture(1)).json() == before
+
+
+def test_versions_of_one_name_tell_the_same_labels_apart(tmp_path: Path) -> None:
+    turned = with_labels_turned(tmp_path / "turned.onnx")
+    with pytest.raises(ServingError, match="name of its own"):
+        Models([load(source, SETTINGS) for source in sources_of([f"a={SHIPPED}", f"a={turned}"], device="cpu")])
+    both = Models([load(source, SETTINGS) for source in sources_of([f"a={SHIPPED}", f"b={turned}"], device="cpu")])
+    assert both.find("b").classifier.labels == tuple(reversed(both.find("a").classifier.labels))
+
+
 def test_a_removed_file_changes_nothing(file: Path) -> None:
     with serving(file, reload_s=0.01) as running:
         file.unlink()
