@@ -1,4 +1,4 @@
-"""docs/results/cpu.json → cpu.md: python -m benchmarks.cpu_page [RAW.json]; RAW is pytest-benchmark's. Written by `make results-cpu`."""
+"""docs/results/cpu.json → cpu.md: python -m benchmarks.cpu_page [RAW.json]…; RAW is pytest-benchmark's. Written by `make results-cpu`."""
 
 import json
 import statistics
@@ -18,6 +18,8 @@ __all__ = ["page"]
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 NOTHING = "not measured"
+_OF_ONE_PART = ("keras_backend", "provider")
+"""Fields of the environment that tell what the run's last test used."""
 
 
 def page(content: dict[str, Any]) -> str:
@@ -174,11 +176,16 @@ def _training(content: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Write the page; with an argument, store that run first."""
+    """Write the page; with arguments, store those runs first. Several are parts of one table, of the same commit and machine."""
     stored = RESULTS / "cpu.json"
     if len(sys.argv) > 1:
         RESULTS.mkdir(parents=True, exist_ok=True)
-        raw = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        raw, *others = (json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:])
+        for other in others:
+            differ = [key for key, value in raw["environment"].items() if other["environment"][key] != value and key not in _OF_ONE_PART]
+            if differ:
+                sys.exit(f"these runs are no parts of one table: {', '.join(differ)} differ")
+            raw["benchmarks"] += other["benchmarks"]
         stored.write_text(json.dumps(compact(raw), separators=(",", ":")) + "\n", encoding="utf-8")
     (RESULTS / "cpu.md").write_text(page(json.loads(stored.read_text(encoding="utf-8"))), encoding="utf-8")
 
