@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit results-cost results-serving results-footprint constraints \
+.PHONY: help install demo test test-slow lint wheel bench results-spine results-studies results-best results-speed results-cpu results-audit results-serving results-footprint constraints \
         docker-replay lint-docker audit-deps clean
 
 help:
@@ -20,7 +20,6 @@ help:
 	@echo "make results-speed   measure start-up, files to predictions and frozen training; writes docs/results/speed.*"
 	@echo "make results-cpu     measure every backbone, precision and peer, and training (about 35 minutes); writes docs/results/cpu.*"
 	@echo "make results-audit   measure how well the audit finds families of copies (needs CELLCLF_DATA); writes docs/results/audit.*"
-	@echo "make results-cost    what the best blood-cell models cost to run, from the figures of results-best and results-cpu; writes docs/results/cost/"
 	@echo "make results-serving capacity, overload, 30 minutes of soak, restart, peers (about 45 minutes; needs wrk; LIT_PYTHON for LitServe); writes docs/results/serving.*"
 	@echo "make results-footprint  measure what a pod needs; writes docs/results/footprint.*"
 	@echo "make docker-replay   make and run the serving image as the Dockerfile says, without Docker (wants a package registry)"
@@ -87,10 +86,6 @@ results-cpu: install
 
 results-audit: install
 	$(BIN)/python -m benchmarks.audit_accuracy
-
-# The runs of make results-best, with what make results-cpu measured of their files.
-results-cost: install
-	$(BIN)/cellclf report best-blood best-blood-small --factor backbone,image_size_px --benchmarks docs/results/cpu.json --markdown-only --output docs/results/cost
 
 results-serving: install
 	for part in capacity overload soak restart; do $(BIN)/python -m benchmarks.serving.run $$part || exit 1; done
