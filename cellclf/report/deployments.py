@@ -9,7 +9,10 @@ from cellclf.report.prices import Assumptions, Price, measured_price
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import Measurement
 
-__all__ = ["Deployment", "deployable", "deployments"]
+__all__ = ["MOST_POINTS_LOST", "Deployment", "deployable", "deployments"]
+
+MOST_POINTS_LOST = 0.3
+"""Percentage points of accuracy that a coarser precision may cost before it is another model."""
 
 _LATENCY_PERCENTILE = "95"
 
@@ -54,18 +57,31 @@ class Deployment(Document):
 
 
 def deployable(measured: Measurement) -> bool:
-    """Whether cellclf itself can run it so; a peer is measured to be compared with, not to be chosen."""
-    return measured.engine in {provider.engine for provider in PROVIDERS.values()}
+    """Whether cellclf itself can run it so; a peer is measured to be compared with, not to be chosen.
+
+    Peers name engines of their own, or, as OpenVINO's own loop, providers that are none of ours.
+    """
+    rows = PROVIDERS.values()
+    return measured.engine in {row.engine for row in rows} and measured.provider in {row.runs_as for row in rows}
+
+
+def _loses(measured: Measurement) -> bool:
+    """Whether this way was seen to answer worse than the fp32 file; the accuracy beside a cost would not be its own."""
+    lost = measured.accuracy and measured.accuracy.difference_to_fp32_points
+    return lost is not None and lost < -MOST_POINTS_LOST
 
 
 def deployments(measurements: Iterable[Measurement], assumed: Assumptions) -> dict[tuple[str, int], tuple[Deployment, ...]]:
-    """Measurements that differ in their batch alone as one deployment, by backbone and image size; without peers."""
+    """Measurements that differ in their batch alone as one deployment, by backbone and image size.
+
+    Without peers, and without ways that lose more than MOST_POINTS_LOST percentage points of accuracy against the fp32 file.
+    """
     grouped: defaultdict[tuple[str, int], defaultdict[tuple[object, ...], list[Measurement]]] = defaultdict(lambda: defaultdict(list))
     for each in measurements:
         if deployable(each):
             way = (each.engine, each.precision, each.provider, each.threads, each.sessions, each.hardware, each.card)
             grouped[each.backbone, each.image_size_px][way].append(each)
-    return {key: tuple(_deployment(rows, assumed) for rows in by_way.values()) for key, by_way in grouped.items()}
+    return {key: tuple(_deployment(rows, assumed) for rows in by_way.values() if not any(map(_loses, rows))) for key, by_way in grouped.items()}
 
 
 def _deployment(rows: Sequence[Measurement], assumed: Assumptions) -> Deployment:

@@ -15,7 +15,7 @@ from cellclf.report.contenders import Choice, Limits
 from cellclf.report.deployments import deployments
 from cellclf.report.eligible import eligible_runs
 from cellclf.report.prices import Assumptions
-from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement
+from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement
 from cellclf.training.recipe import Recipe, make_recipe
 from cellclf.training.run import Run
 from tests.conftest import Completed
@@ -149,11 +149,22 @@ def test_a_steady_batch_speaks_for_a_deployment_before_a_quicker_one_that_is_not
 def test_a_peer_is_no_deployment_and_engines_are_kept_apart() -> None:
     rows = [
         measurement("vgg16", 1.0, engine="keras-predict"),
+        measurement("vgg16", 1.0, engine="openvino", provider="OpenVINO CPU"),
         measurement("vgg16", 9.0),
         measurement("vgg16", 5.0, engine="openvino", provider="OpenVINO:CPU bf16", precision="bf16"),
     ]
     ((*ways,),) = deployments(rows, BUSY).values()
     assert [(way.engine, way.latency_ms) for way in ways] == [("onnxruntime", 9.0), ("openvino", 5.0)]
+
+
+@pytest.mark.parametrize(("lost_points", "kept"), [(-0.72, False), (-0.04, True), (0.5, True), (None, True)])
+def test_a_way_that_loses_accuracy_is_not_offered_under_the_accuracy_of_another(lost_points: float | None, kept: bool) -> None:
+    accuracy = MeasuredAccuracy(
+        dataset="blood-cells", split="test", images=9, accuracy=0.8, balanced_accuracy=0.8, difference_to_fp32_points=lost_points
+    )
+    rows = [measurement("vgg16", 4.0), measurement("vgg16", 40.0, batch=32, accuracy=accuracy)]
+    (ways,) = deployments(rows, BUSY).values()
+    assert len(ways) == kept
 
 
 def test_a_card_without_a_price_cannot_keep_a_limit_of_cost(runs: list[Run]) -> None:
