@@ -67,8 +67,8 @@ def deployable(measured: Measurement) -> bool:
 
 def _loses(measured: Measurement) -> bool:
     """Whether this way was seen to answer worse than the fp32 file; the accuracy beside a cost would not be its own."""
-    lost = measured.accuracy and measured.accuracy.difference_to_fp32_points
-    return lost is not None and lost < -MOST_POINTS_LOST
+    difference = measured.accuracy.difference_to_fp32_points if measured.accuracy is not None else None
+    return difference is not None and difference < -MOST_POINTS_LOST
 
 
 def deployments(measurements: Iterable[Measurement], assumed: Assumptions) -> dict[tuple[str, int], tuple[Deployment, ...]]:
