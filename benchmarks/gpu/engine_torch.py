@@ -5,6 +5,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,27 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.networks import build
-from benchmarks.gpu.record import arguments, say
+from benchmarks.gpu.record import arguments, say, store
 from benchmarks.gpu.skeleton import read_skeleton
 from benchmarks.gpu.timing import latency, rate
+from benchmarks.gpu.turns import add_turn_option, wait_for_turn
 from benchmarks.gpu.work import multiply_adds
 from cellclf.artifact.golden import golden_image
 
 GOLDEN = 8
 TOLERANCE = 0.02
 SAME_WORK = 0.02
-LATENCY_CALLS = 2000
-THOROUGH_MODES = ("default", "reduce-overhead", "max-autotune")
+LATENCY_CALLS, BATCH_LATENCY_CALLS = 2000, 60
 
 
 def measure(options: argparse.Namespace) -> None:
-    """The figures of one backbone and batch with the fastest mode, written whenever there are better ones."""
+    """Every batch size: compiled before the turn, without a convolution search; searched, checked and timed in it."""
+    import torch._inductor.config
+
     device = torch.device("cpu" if options.check else "cuda")
     if options.check:
         torch.set_num_threads(1)
-    torch.backends.cudnn.benchmark = True
+    torch._inductor.config.freezing = True  # folds batch norms, lays weights out once
     skeleton = read_skeleton(options.carry / "skeletons" / f"{options.backbone}.onnx.gz")
     size = skeleton.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     golden = torch.from_numpy(np.stack([golden_image(seed, height_px=size, width_px=size) for seed in range(GOLDEN)]))
@@ -41,28 +44,96 @@ def measure(options: argparse.Namespace) -> None:
         expected = network(golden)
     half = torch.bfloat16 if options.check else torch.float16  # the CPU's compiled fp16 is not worth a check
     network = network.to(device=device, dtype=half, memory_format=torch.channels_last)
-    images = golden.repeat(-(-options.batch // GOLDEN), 1, 1, 1)[: options.batch].to(device)
-    row: dict[str, Any] = {
-        "engine": "torch.compile",
-        "backbone": options.backbone,
-        "batch": options.batch,
-        "image_size_px": size,
-        "tried": [],
-        **work,
-    }
+    peers = [Peer.compiled(network, golden, expected, batch, device, compiled=not options.no_compile) for batch in options.batches]
+    wait_for_turn(options.turn)
+    torch.backends.cudnn.benchmark = True  # alone on the GPU from here on, so what the search finds is true
+    rows: list[dict[str, Any]] = []
+    for peer in peers:
+        rows.append({"engine": "torch.compile", "backbone": options.backbone, "batch": len(peer.images), "image_size_px": size, **work})
+        rows[-1] |= best_of(peer, options)
+        store(options.result, rows)
+
+
+Call = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One compiled network at one batch size. images: its buffer on the device; expected: fp32 probabilities of each of them."""
+
+    call: Call
+    images: torch.Tensor
+    expected: torch.Tensor
+    compile_s: float
+
+    @classmethod
+    def compiled(cls, network: Any, golden: torch.Tensor, expected: torch.Tensor, batch: int, device: torch.device, *, compiled: bool) -> "Peer":
+        """Compile for this very shape, and run once."""
+        repeats = -(-batch // GOLDEN)
+        images = golden.repeat(repeats, 1, 1, 1)[:batch].contiguous().to(device)
+        function = torch.compile(network, dynamic=False) if compiled else network
+
+        def call() -> torch.Tensor:
+            with torch.no_grad():
+                return function(images)  # type: ignore[no-any-return]
+
+        started = time.perf_counter()
+        call()
+        _wait(images)
+        return cls(call, images, expected.repeat(repeats, 1)[:batch], time.perf_counter() - started)
+
+
+def best_of(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of the faster of its modes: kernels launched one by one, or replayed as one CUDA graph."""
+    row: dict[str, Any] = {"tried": []}
     fastest = 0.0
-    for mode in _modes(options):
-        found, call = try_mode(network, images, expected, mode, options)
+    for mode, call in (("default", lambda: peer.call), ("CUDA graph", lambda: _graphed(peer))):
+        if mode != "default" and peer.images.device.type != "cuda":
+            continue
+        found: dict[str, Any] = {"mode": mode, "compile_s": peer.compile_s}
         row["tried"].append(found)
+        try:
+            found |= _checked(ready := call(), peer, options)
+        except (RuntimeError, AssertionError) as error:
+            found["invalid"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
         say(json.dumps(found))
-        if call and found["images_per_second"] > fastest and not options.compile_only:
-            fastest = found["images_per_second"]
-            row |= {"choice": {"mode": mode}, "provider": str(device), "max_difference": found["max_difference"], **timed(call, images, options)}
-        if "throughput" not in row:
-            row["invalid"] = "; ".join(found.get("invalid", "") for found in row["tried"])
-        else:
-            row.pop("invalid", None)
-        options.result.write_text(json.dumps(row), encoding="utf-8")
+        if found.get("images_per_second", 0.0) > fastest:
+            fastest, best = found["images_per_second"], (mode, ready)
+    if not fastest:
+        return row | {"invalid": "; ".join(found["invalid"] for found in row["tried"])}
+    difference = next(found["max_difference"] for found in row["tried"] if found["mode"] == best[0])
+    provider = str(peer.images.device)
+    return row | {"choice": {"mode": best[0]}, "provider": provider, "max_difference": difference, **timed(best[1], peer.images, options)}
+
+
+def _checked(call: Call, peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
+    """Compare every row with fp32, then a quick figure."""
+    for _ in range(3):
+        found = call()
+    difference = float((found.float().cpu() - peer.expected).abs().max())
+    if not difference <= TOLERANCE * (3 if options.check else 1):
+        raise AssertionError(f"probabilities differ from fp32 by {difference:.3g}")
+    quick = rate(_repeated(call, peer.images), items=len(peer.images), window_s=0.005 if options.check else 0.2, most=6)
+    return {"max_difference": difference, "images_per_second": quick.per_second}
+
+
+def _graphed(peer: Peer) -> Call:
+    """The same kernels, captured once and replayed."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            peer.call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        values = peer.call()
+
+    def replay() -> torch.Tensor:
+        graph.replay()
+        return values
+
+    return replay
 
 
 def compare_work(network: Any, skeleton: Any, size: int) -> dict[str, float]:
@@ -78,56 +149,16 @@ def compare_work(network: Any, skeleton: Any, size: int) -> dict[str, float]:
     return {"multiply_adds": peers, "multiply_adds_over_ours": peers / ours}
 
 
-def _modes(options: argparse.Namespace) -> tuple[str, ...]:
-    """CUDA graphs (reduce-overhead) save launches: all of a single image's time, next to nothing of a large batch's."""
-    if options.no_compile:
-        return ("eager",)
-    if options.thorough:
-        return THOROUGH_MODES
-    return ("reduce-overhead",) if options.batch == 1 else ("default",)
-
-
-def timed(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
+def timed(call: Call, images: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one mode."""
-    throughput = rate(_repeated(call, images), items=options.batch, window_s=0.005 if options.check else 0.6)
-    calls = 6 if options.check else LATENCY_CALLS if options.batch == 1 else 200
+    throughput = rate(_repeated(call, images), items=len(images), window_s=0.005 if options.check else 0.5)
+    calls = 6 if options.check else LATENCY_CALLS if len(images) == 1 else BATCH_LATENCY_CALLS
     return {
         "throughput": throughput.record(),
-        "latency": latency(_waiting(call, images), calls=calls, warm_up=2 if options.check else 50).record(),
+        "latency": latency(_waiting(call, images), calls=calls, warm_up=2 if options.check else 10).record(),
         "latency_from_host": latency(_from_host(call, images), calls=min(calls, 500), warm_up=2).record(),
         "unsteady": not throughput.agree,
     }
-
-
-def try_mode(
-    network: Any, images: torch.Tensor, expected: torch.Tensor, mode: str, options: argparse.Namespace
-) -> tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor] | None]:
-    """Compile in one mode with batch norms folded (freezing), compare with fp32, time it briefly."""
-    import torch._dynamo
-    import torch._inductor.config
-
-    row: dict[str, Any] = {"mode": mode}
-    torch._dynamo.reset()
-    torch._inductor.config.freezing = mode != "eager"
-    compiled = network if mode == "eager" else torch.compile(network, mode=None if mode == "default" else mode)
-
-    def call(batch: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return compiled(batch)  # type: ignore[no-any-return]
-
-    started = time.perf_counter()
-    try:
-        found = call(images)[:GOLDEN].float().cpu()
-        row["compile_s"] = time.perf_counter() - started
-        row["max_difference"] = float((found - expected[: len(found)]).abs().max())
-        if not row["max_difference"] <= TOLERANCE * (3 if options.check else 1):
-            return row | {"invalid": f"probabilities differ from fp32 by {row['max_difference']:.3g}"}, None
-        if options.compile_only:
-            return row, None
-        row["images_per_second"] = rate(_repeated(call, images), items=len(images), window_s=0.005 if options.check else 0.25).per_second
-    except (RuntimeError, AssertionError, torch._dynamo.exc.TorchDynamoException) as error:
-        return row | {"invalid": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}, None
-    return row, call
 
 
 def _settled(network: Any, golden: torch.Tensor) -> Any:
@@ -141,31 +172,31 @@ def _settled(network: Any, golden: torch.Tensor) -> Any:
     return network.eval()
 
 
-def _repeated(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Callable[[int], None]:
+def _repeated(call: Call, images: torch.Tensor) -> Callable[[int], None]:
     def run(calls: int) -> None:
         for _ in range(calls):
-            call(images)
+            call()
         _wait(images)
 
     return run
 
 
-def _waiting(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Callable[[], None]:
+def _waiting(call: Call, images: torch.Tensor) -> Callable[[], None]:
     def once() -> None:
-        call(images)
+        call()
         _wait(images)
 
     return once
 
 
-def _from_host(call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Callable[[], None]:
+def _from_host(call: Call, images: torch.Tensor) -> Callable[[], None]:
     host = images.cpu()
     if images.device.type == "cuda":
         host = host.pin_memory()
 
     def once() -> None:
         images.copy_(host, non_blocking=True)
-        call(images).cpu()
+        call().cpu()
 
     return once
 
@@ -176,14 +207,13 @@ def _wait(images: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Print what is tried; write the row to --result."""
+    """Print what is tried; write the rows to --result."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--backbone", required=True)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--thorough", action="store_true")
+    parser.add_argument("--batches", type=int, nargs="*", default=(256, 1))
     parser.add_argument("--no-compile", action="store_true", help="with --check: eager, where there is no C++ compiler")
-    parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache and time nothing")
     parser.add_argument("--result", type=Path, required=True)
+    add_turn_option(parser)
     options = parser.parse_args()
     measure(options)
 

@@ -1,18 +1,19 @@
-"""The five study backbones: the fp16 artifact's graph on ONNX Runtime's CUDA provider, and compiled PyTorch, in turn, each in its own process.
+"""The five study backbones: the fp16 artifact's graph on ONNX Runtime's CUDA provider, and compiled PyTorch, each in its own process.
 
-Writes inference.json after every engine, and goes on where a killed run stopped.
+All get ready at once and are then timed in turns, each alone on the GPU. Writes inference.json after every turn, and goes on where a killed run
+stopped.
 """
 
 import argparse
 import json
-import subprocess
+import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.record import STUDY_BACKBONES, arguments, save, say
+from benchmarks.gpu.turns import Contender, take_turns
 
 ENGINES = {"onnxruntime": "benchmarks.gpu.engine_onnxruntime", "torch.compile": "benchmarks.gpu.engine_torch"}
 BATCHES = (256, 1)
@@ -24,73 +25,57 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--backbones", nargs="*", choices=STUDY_BACKBONES, default=STUDY_BACKBONES)
     parser.add_argument("--engines", nargs="*", choices=tuple(ENGINES), default=tuple(ENGINES))
-    parser.add_argument("--thorough", action="store_true", help="search more options of both engines (minutes more a backbone)")
-    parser.add_argument("--warm", action="store_true", help="only compile PyTorch's networks, all at once, into its cache on disk")
-    parser.add_argument("--limit-s", type=float, default=560, help="start nothing that cannot end by then")
-    parser.add_argument("--engine-s", type=float, default=150, help="longest time of one engine on one backbone and batch")
+    parser.add_argument("--thorough", action="store_true", help="search more of ONNX Runtime's options (minutes more a backbone)")
+    parser.add_argument("--limit-s", type=float, default=560, help="end by then")
+    parser.add_argument("--hold-s", type=float, default=100, help="longest wait for all to be ready")
+    parser.add_argument("--turn-s", type=float, default=60, help="longest turn: one engine, one backbone, all batch sizes")
+    parser.add_argument("--search-s", type=float, default=14, help="ONNX Runtime tries no further option for a batch size after so long")
     options = parser.parse_args()
-    started = time.monotonic()
-    if options.warm:
-        warm(options)
-        return
+    until = time.monotonic() + options.limit_s
     rows = _done(options.out / "inference.json", options.check)
-    have = {(row["engine"], row["backbone"], row["batch"]) for row in rows}
-    for backbone in options.backbones:
-        for batch in CHECK_BATCHES if options.check else BATCHES:
-            for engine in options.engines:
-                left = options.limit_s - (time.monotonic() - started)
-                if (engine, backbone, batch) in have:
-                    continue
-                if left < 20:
-                    say(f"no time left for {engine} {backbone} batch {batch}; the same command goes on there")
-                    continue
-                rows.append(run_engine(engine, backbone, batch, options, limit_s=min(left, options.engine_s)))
-                save("inference", rows, options)
+    measured = {(row["engine"], row["backbone"]) for row in rows}
+    waiting = [(engine, backbone) for backbone in options.backbones for engine in options.engines if (engine, backbone) not in measured]
+    folder = options.out / "inference"
+    contenders = [_contender(engine, backbone, folder, options) for engine, backbone in waiting]
+    pairs = dict(zip((contender.name for contender in contenders), waiting, strict=True))
+
+    def keep(contender: Contender) -> None:
+        rows.extend(rows_of(contender, *pairs[contender.name], folder, _batches(options)))
+        save("inference", rows, options)
+
+    for together in [[one] for one in contenders] if options.check else [contenders]:  # a small machine cannot hold them all
+        take_turns(together, folder, until=until, hold_s=options.hold_s, on_end=keep)
     say(table(rows))
 
 
-def warm(options: argparse.Namespace) -> None:
-    """Compile every PyTorch network in processes at once; timed later, one after the other, they find their kernels in the cache."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = [
-            subprocess.Popen([*_command("torch.compile", backbone, batch, Path(folder) / f"{backbone}-{batch}.json", options), "--compile-only"])
-            for backbone in options.backbones
-            for batch in (CHECK_BATCHES if options.check else BATCHES)
-        ]
-        until = time.monotonic() + options.limit_s
-        for process in running:
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+def _batches(options: argparse.Namespace) -> tuple[int, ...]:
+    return CHECK_BATCHES if options.check else BATCHES
 
 
-def _command(engine: str, backbone: str, batch: int, result: Path, options: argparse.Namespace) -> list[str]:
-    command = [sys.executable, "-m", ENGINES[engine], "--backbone", backbone, "--batch", str(batch), "--result", str(result)]
-    command += ["--carry", str(options.carry), *(["--check"] if options.check else []), *(["--thorough"] if options.thorough else [])]
-    return [*command, "--no-compile"] if options.check and engine == "torch.compile" else command
+def _contender(engine: str, backbone: str, folder: Path, options: argparse.Namespace) -> Contender:
+    name = f"{engine.partition('.')[0]}-{backbone}"
+    command = [sys.executable, "-m", ENGINES[engine], "--backbone", backbone, "--batches", *map(str, _batches(options))]
+    command += ["--result", str(folder / f"{name}.json"), "--carry", str(options.carry), *(["--check"] if options.check else [])]
+    if engine == "onnxruntime":
+        command += ["--search-s", str(options.search_s), *(["--thorough"] if options.thorough else [])]
+    elif options.check:
+        command += ["--no-compile"]
+    return Contender(name, command, os.environ, options.turn_s)
 
 
-def run_engine(engine: str, backbone: str, batch: int, options: argparse.Namespace, *, limit_s: float) -> dict[str, Any]:
-    """One engine's row; what a process had measured when it failed or was stopped is kept, with the reason."""
-    row: dict[str, Any] = {"engine": engine, "backbone": backbone, "batch": batch}
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "row.json"
-        command = _command(engine, backbone, batch, result, options)
-        started = time.monotonic()
-        try:
-            done = subprocess.run(command, timeout=limit_s, check=False, stderr=subprocess.PIPE, text=True)
-            failed = f"exit code {done.returncode}: {' '.join(done.stderr.splitlines()[-3:])[-600:]}" if done.returncode else ""
-        except subprocess.TimeoutExpired:
-            failed = f"did not end within {limit_s:.0f} s"
-        row["seconds"] = time.monotonic() - started
-        if result.exists():
-            row |= json.loads(result.read_text(encoding="utf-8"))
-    if failed:
-        row["stopped"] = failed
-    if "throughput" not in row:
-        row.setdefault("invalid", failed or "no figure")
-    return row
+def rows_of(contender: Contender, engine: str, backbone: str, folder: Path, batches: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A row for each batch size; what a process had measured when it failed or was stopped is kept, with the reason."""
+    result = folder / f"{contender.name}.json"
+    found = {row["batch"]: row for row in (json.loads(result.read_text(encoding="utf-8")) if result.exists() else [])}
+    rows = []
+    for batch in batches:
+        row: dict[str, Any] = {"engine": engine, "backbone": backbone, "batch": batch, "turn_s": contender.turn_s, **found.get(batch, {})}
+        if contender.failure:
+            row["stopped"] = contender.failure
+        if "throughput" not in row:
+            row.setdefault("invalid", contender.failure or "no figure")
+        rows.append(row)
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -116,7 +101,7 @@ def _done(path: Path, check: bool) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     stored = json.loads(path.read_text(encoding="utf-8"))
-    return [row for row in stored["rows"] if "throughput" in row] if stored["check"] == check else []
+    return [row for row in stored["rows"] if "throughput" in row and "stopped" not in row] if stored["check"] == check else []
 
 
 if __name__ == "__main__":

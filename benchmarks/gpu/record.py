@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 from cellclf.backbones import BACKBONES
 from cellclf.documents import Document
 from cellclf.environment import Environment
+from cellclf.storage import new_file
 
-__all__ = ["CARRY", "STUDY_BACKBONES", "Machine", "Result", "arguments", "image_size_px", "machine", "save", "say"]
+__all__ = ["CARRY", "STUDY_BACKBONES", "Machine", "Result", "arguments", "image_size_px", "machine", "save", "say", "store"]
 
 HERE = Path(__file__).resolve().parent
 CARRY = HERE / "carry"
@@ -75,6 +77,12 @@ def save(kind: str, rows: list[dict[str, Any]], options: argparse.Namespace) -> 
     command = " ".join(["python -m", f"benchmarks.gpu.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     Result(kind=kind, check=options.check, command=command, machine=machine(), rows=tuple(rows)).write(path)
     return path
+
+
+def store(path: Path, content: Any) -> None:
+    """Write JSON that is whole also where the process is killed meanwhile."""
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.gpu.depthwise import choose_depthwise
 from cellclf.training.framework import require_keras, runs_on_cpu
 from cellclf.training.network import Network, build_network
 from cellclf.training.recipe import OPTIMIZER, Recipe
@@ -62,6 +63,7 @@ class Resident:
         keras = require_keras("jax")
         import jax
 
+        choose_depthwise()
         keras.utils.set_random_seed(recipe.seed)
         keras.config.set_dtype_policy(recipe.precision)
         network = build_network(recipe, classes=classes, weights=weights, steps_per_epoch=max(1, len(truth) // recipe.batch_size))
@@ -88,6 +90,24 @@ class Resident:
         started = time.perf_counter()
         self.steps = self.steps.lower(self.state, self.images, self.truth, jax.numpy.asarray(positions, dtype=np.int32)).compile()
         self.compile_s += time.perf_counter() - started
+
+    def gather_s(self, positions: npt.NDArray[np.int64]) -> float:
+        """Seconds of bringing these batches together alone, every one written to memory: what the input costs at most, as training fuses some of it."""
+        import jax
+
+        def gather(images: Any, truth: Any, positions: Any) -> Any:
+            def step(total: Any, rows: Any) -> Any:
+                batch, labels = jax.lax.optimization_barrier((images[rows], truth[rows]))
+                return total + batch[:, 0, 0, 0].astype("int32").sum() + labels.sum(), None
+
+            return jax.lax.scan(step, jax.numpy.int32(0), positions)[0]
+
+        compiled = jax.jit(gather)
+        rows = jax.numpy.asarray(positions, dtype=np.int32)
+        compiled(self.images, self.truth, rows).block_until_ready()
+        started = time.perf_counter()
+        compiled(self.images, self.truth, rows).block_until_ready()
+        return time.perf_counter() - started
 
     def write_back(self) -> None:
         """Give copies of the trained values to the Keras variables, so that the network can be evaluated and saved."""

@@ -1,20 +1,22 @@
 """The four-backbone blood-cell study, 30 epochs each: wall time with compilation, and accuracy on the official test set. Goes on after a kill.
 
 --route cellclf runs cellclf's own `train`, which feeds batches from the host; --route resident runs the same recipe, network, order of batches
-and evaluation with the data set on the card and an epoch in one compiled call. Backbones run at once, --parallel of them.
+and evaluation with the data set on the card and an epoch in one compiled call. All processes compile at once and then train in turns, each alone
+on the GPU. --peers: compiled PyTorch's training step takes turns among them, in the same batch size; training.json then holds both.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.record import arguments, save, say
+from benchmarks.gpu.turns import Contender, add_turn_option, take_turns
 from cellclf.backbones import BACKBONES
+from cellclf.data.prepare import prepare
 from cellclf.studies.table import STUDIES
 from cellclf.training.recipe import Recipe
 from cellclf.training.weights import places
@@ -48,17 +50,20 @@ def main() -> None:
     parser.add_argument("--route", choices=("cellclf", "resident"), default="resident")
     parser.add_argument("--variations", nargs="*", choices=VARIATIONS, default=VARIATIONS)
     parser.add_argument("--runs", type=Path, default=Path("/tmp/gpu-study"), help="where runs and their checkpoints live; the same again to go on")
-    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--peers", action="store_true", help="measure compiled PyTorch's training too")
     parser.add_argument("--batch", type=int, default=None, help="default: the study's own 32")
     parser.add_argument("--epochs", type=int, default=None, help="default: the study's own 30")
     parser.add_argument("--data", default="blood-cells", help="with --check: another data set")
     parser.add_argument("--limit-s", type=float, default=560)
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    add_turn_option(parser)
     options = parser.parse_args()
     if options.one:
         from benchmarks.gpu import study_run
 
-        study_run.run(recipe_of(options.one, options), options.runs / options.route / options.one, route=options.route, check=options.check)
+        study_run.run(
+            recipe_of(options.one, options), options.runs / options.route / options.one, route=options.route, check=options.check, turn=options.turn
+        )
         return
     _supervise(options)
 
@@ -69,65 +74,94 @@ def _supervise(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     clock = folder / "wall.json"
     before = json.loads(clock.read_text(encoding="utf-8"))["wall_s"] if clock.exists() else 0.0
-    waiting = [name for name in options.variations if not (folder / name / "result.json").exists()]
-    running: dict[str, subprocess.Popen[bytes]] = {}
     failures: dict[str, str] = {}
-    while waiting or running:
-        elapsed = time.monotonic() - started
-        while waiting and len(running) < options.parallel and elapsed < options.limit_s:
-            name = waiting.pop(0)
-            running[name] = _start(name, folder, options)
-        for name, process in list(running.items()):
-            if process.poll() is not None:
-                del running[name]
-                if process.returncode:
-                    failures[name] = f"exit code {process.returncode}: {_end_of(folder / f'{name}.log')}"
-                say(f"{elapsed:6.0f} s  {name} ended with {process.returncode}")
-                clock.write_text(json.dumps({"wall_s": before + time.monotonic() - started}), encoding="utf-8")
-                _write(folder, before + time.monotonic() - started, failures, options)
-        if elapsed > options.limit_s:
-            for process in running.values():
-                process.kill()  # runs go on after their last whole epoch
-            for process in running.values():
-                process.wait()
-            break
-        time.sleep(0.2)
-    wall_s = before + time.monotonic() - started
-    clock.write_text(json.dumps({"wall_s": wall_s}), encoding="utf-8")
-    _write(folder, wall_s, failures, options)
-
-
-def _start(name: str, folder: Path, options: argparse.Namespace) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "benchmarks.gpu.study", *sys.argv[1:], "--one", name]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.85 / options.parallel:.2f}"}
-    if options.check:
-        environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    with (folder / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-
-def _write(folder: Path, wall_s: float, failures: dict[str, str], options: argparse.Namespace) -> None:
-    """study-ROUTE.json: the wall time over all calls so far, and a row a backbone."""
-    rows: list[dict[str, Any]] = [
-        {"what": "study", "route": options.route, "wall_s": wall_s, "parallel": options.parallel, "backbones": len(options.variations)}
-    ]
+    _decode(options)
+    contenders = []
     for name in options.variations:
-        for file, state in (("result.json", "done"), ("progress.json", "unfinished")):
-            if (folder / name / file).exists():
-                found = json.loads((folder / name / file).read_text(encoding="utf-8"))
-                rows.append({"what": "run", "backbone": name, "state": state, **found} | ({"failure": failures[name]} if name in failures else {}))
-                break
-        else:
-            rows.append({"what": "run", "backbone": name, "state": "unfinished", **({"failure": failures[name]} if name in failures else {})})
-    rows[0]["done"] = sum(row.get("state") == "done" for row in rows)
-    save(f"study-{options.route}", rows, options)
-    for row in rows:
+        contenders += [] if (folder / name / "result.json").exists() else [_study_process(name, options)]
+        contenders += [_peer_process(name, folder, options)] if options.peers and not _peer_result(name, folder).exists() else []
+
+    def keep(contender: Contender) -> None:
+        if contender.failure:
+            failures[contender.name] = contender.failure
+        wall_s = before + time.monotonic() - started
+        clock.write_text(json.dumps({"wall_s": wall_s}), encoding="utf-8")
+        _write(folder, wall_s, failures, options)
+        if options.peers:
+            _write_training(folder, failures, options)
+
+    for together in [[one] for one in contenders] if options.check else [contenders]:  # a small machine cannot hold them all
+        take_turns(together, folder, until=started + options.limit_s, on_end=keep)
+    for row in _rows(folder, before + time.monotonic() - started, failures, options):
         say("  ".join(f"{name}={value}" for name, value in row.items() if name not in ("history", "recipe")))
 
 
-def _end_of(path: Path) -> str:
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return " ".join(lines[-3:])[-600:]
+def _decode(options: argparse.Namespace) -> None:
+    """Decode the images once, before the processes that share them start."""
+    recipes = [recipe_of(name, options) for name in options.variations]
+    for size, recipe in {recipe.image_size_px: recipe for recipe in recipes}.items():
+        began = time.monotonic()
+        prepare(recipe.data, image_size_px=size)
+        say(f"{size} px: images ready after {time.monotonic() - began:.1f} s")
+
+
+def _study_process(name: str, options: argparse.Namespace) -> Contender:
+    """One backbone's run; killed at the end of the time, it goes on after its last checkpoint."""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.runs / "compiled"))
+    if options.check:
+        environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    command = [sys.executable, "-m", "benchmarks.gpu.study", *sys.argv[1:], "--one", name]
+    return Contender(name, command, environment, limit_s=options.limit_s)
+
+
+def _peer_result(name: str, folder: Path) -> Path:
+    return folder / f"torch-{name}.json"
+
+
+def _peer_process(name: str, folder: Path, options: argparse.Namespace) -> Contender:
+    recipe = recipe_of(name, options)
+    backbone = "mobilenet" if options.check else recipe.backbone
+    command = [sys.executable, "-m", "benchmarks.gpu.engine_torch_training", "--backbone", backbone, "--batch", str(recipe.batch_size)]
+    command += ["--modes", "default", "--result", str(_peer_result(name, folder)), *(["--check", "--size", "32"] if options.check else [])]
+    return Contender(f"torch-{name}", command, os.environ, limit_s=60)
+
+
+def _write_training(folder: Path, failures: dict[str, str], options: argparse.Namespace) -> None:
+    """training.json: the speed of the study's own epochs beside the peer's."""
+    rows: list[dict[str, Any]] = []
+    for name in options.variations:
+        start = {"backbone": name, "batch": recipe_of(name, options).batch_size}
+        result = folder / name / "result.json"
+        if result.exists():
+            found = json.loads(result.read_text(encoding="utf-8"))
+            speed = {"per_second": found["images_per_second"], "compile_s": found["compile_s"], "device": found["device"]}
+            rows.append({"engine": "keras-jax", **start, "plain": speed, "input_share": found["input_share"], "depthwise": found["depthwise"]})
+        if _peer_result(name, folder).exists():
+            rows.append(json.loads(_peer_result(name, folder).read_text(encoding="utf-8")))
+        elif failures.get(f"torch-{name}"):
+            rows.append({"engine": "torch.compile", **start, "stopped": failures[f"torch-{name}"]})
+    save("training", rows, options)
+
+
+def _write(folder: Path, wall_s: float, failures: dict[str, str], options: argparse.Namespace) -> None:
+    """study-ROUTE.json: the wall time over all calls so far, the peers' turns included, and a row a backbone."""
+    save(f"study-{options.route}", _rows(folder, wall_s, failures, options), options)
+
+
+def _rows(folder: Path, wall_s: float, failures: dict[str, str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"what": "study", "route": options.route, "wall_s": wall_s, "peers": options.peers, "backbones": len(options.variations)}
+    ]
+    for name in options.variations:
+        row: dict[str, Any] = {"what": "run", "backbone": name, "state": "unfinished"}
+        for file, state in (("result.json", "done"), ("progress.json", "unfinished")):
+            if (folder / name / file).exists():
+                row |= {"state": state, **json.loads((folder / name / file).read_text(encoding="utf-8"))}
+                break
+        rows.append(row | ({"failure": failures[name]} if name in failures else {}))
+    rows[0]["done"] = sum(row.get("state") == "done" for row in rows)
+    return rows
 
 
 if __name__ == "__main__":

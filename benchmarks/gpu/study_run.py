@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.gpu.depthwise import depthwise_way
 from benchmarks.gpu.resident import Resident, require_gpu, state_of
+from benchmarks.gpu.turns import wait_for_turn
 from cellclf.backbones import BACKBONES
 from cellclf.data.manifest import Split
 from cellclf.data.prepare import Prepared, prepare
@@ -24,18 +26,19 @@ from cellclf.training.weights import resolve_weights
 CHECKPOINT_EVERY = 10
 
 
-def run(recipe: Recipe, folder: Path, *, route: str, check: bool) -> None:
-    """Run or continue; leaves result.json, or progress.json where it is killed."""
+def run(recipe: Recipe, folder: Path, *, route: str, check: bool, turn: Path | None = None) -> None:
+    """Run or continue; leaves result.json, or progress.json where it is killed. turn: see turns.py; what compiles does so before."""
     require_gpu(check=check)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    fields = _by_cellclf(recipe, folder) if route == "cellclf" else _resident(recipe, folder)
+    fields = _by_cellclf(recipe, folder, turn) if route == "cellclf" else _resident(recipe, folder, turn)
     fields |= {"sitting_s": time.perf_counter() - started, "recipe": recipe.model_dump(mode="json")}
     _store(folder / "result.json", fields)
 
 
-def _by_cellclf(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """cellclf's own training, which keeps its own checkpoints."""
+def _by_cellclf(recipe: Recipe, folder: Path, turn: Path | None) -> dict[str, Any]:
+    """cellclf's own training, which keeps its own checkpoints, and compiles in its turn."""
+    wait_for_turn(turn)
     target = folder / "run"
     found = resume(Run(target)) if (target / "recipe.json").exists() else train(recipe, target)
     metrics: RunMetrics = found.metrics()
@@ -50,7 +53,7 @@ def _by_cellclf(recipe: Recipe, folder: Path) -> dict[str, Any]:
     }
 
 
-def _resident(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _resident(recipe: Recipe, folder: Path, turn: Path | None) -> dict[str, Any]:
     """The same recipe with everything on the card: an epoch is one compiled call."""
     started = time.perf_counter()
     prepared = prepare(recipe.data, image_size_px=recipe.image_size_px)
@@ -61,6 +64,8 @@ def _resident(recipe: Recipe, folder: Path) -> dict[str, Any]:
     weights = resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
     resident = Resident.of(recipe, images, truth, classes=len(prepared.manifest.labels), total_steps=len(order) * recipe.epochs, weights=weights)
     resident.compile(order)
+    _probabilities(resident, validation[0])  # compiles
+    waited_s = wait_for_turn(turn)
     fields = _load(resident, folder) or {"epochs": 0, "data_s": 0.0, "compile_s": 0.0, "fit_s": 0.0, "history": []}
     fields |= {"data_s": fields["data_s"] + data_s, "compile_s": fields["compile_s"] + resident.compile_s}
     while fields["epochs"] < recipe.epochs:
@@ -86,7 +91,9 @@ def _resident(recipe: Recipe, folder: Path) -> dict[str, Any]:
         )
         if epoch % CHECKPOINT_EVERY == 0 or epoch == recipe.epochs:
             _save(resident, folder, fields)
-    return fields | _finished(resident, prepared, fields)
+    share = resident.gather_s(order) / (order.size / float(np.median([row["images_per_second"] for row in fields["history"]])))
+    extra = {"waited_s": waited_s, "input_share": share, "device": str(resident.images.device), "depthwise": depthwise_way()}
+    return fields | extra | _finished(resident, prepared, fields)
 
 
 def _finished(resident: Resident, prepared: Prepared, fields: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +107,8 @@ def _finished(resident: Resident, prepared: Prepared, fields: dict[str, Any]) ->
         groups = prepared.manifest.group_keys(split)
         measured = measure(_probabilities(resident, images), truth, prepared.manifest.labels, groups=groups, unit=unit)
         found |= {f"{split}_accuracy": measured.accuracy.value, f"{split}_interval": [measured.accuracy.low, measured.accuracy.high]}
+        balanced = measured.balanced_accuracy
+        found |= {f"{split}_balanced_accuracy": balanced.value, f"{split}_balanced_interval": [balanced.low, balanced.high]}
     return found
 
 

@@ -41,14 +41,14 @@ class Latency:
         return asdict(self)
 
 
-def rate(run: Callable[[int], None], *, items: int, window_s: float = 0.5, agree: float = AGREE) -> Rate:
-    """Items a second of `run(n)`, which does n calls of `items` items each and returns when they have ended."""
+def rate(run: Callable[[int], None], *, items: int, window_s: float = 0.5, agree: float = AGREE, most: int = _MOST_WINDOWS) -> Rate:
+    """Items a second of `run(n)`, which does n calls of `items` items each and returns when they have ended; at most `most` windows."""
     run(1)
     started = time.perf_counter()
     run(1)
     calls = max(1, round(window_s / max(time.perf_counter() - started, 1e-7)))
     windows: list[float] = []
-    while len(windows) < _MOST_WINDOWS:
+    while len(windows) < most:
         started = time.perf_counter()
         run(calls)
         seconds = time.perf_counter() - started
