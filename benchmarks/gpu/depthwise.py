@@ -43,7 +43,7 @@ def choose_depthwise() -> None:
 
     def depthwise_conv(inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1) -> Any:
         plain = kernel.ndim == 4 and kernel.shape[-1] == 1 and data_format in (None, "channels_last") and _pair(dilation_rate) == (1, 1)
-        if not plain:
+        if not plain or _pair(strides) == (1, 1):  # with a stride of 1 the grouped one is 2.5 times faster, with 2 it is 5 times slower
             return own(inputs, kernel, strides, padding, data_format, dilation_rate)
         return shifted_depthwise(inputs, kernel, strides=_pair(strides), padding=padding)
 

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-
 from benchmarks.gpu.record import STUDY_BACKBONES, arguments, say
-from benchmarks.gpu.slim import slim_wheel
 from benchmarks.gpu.skeleton import calibrated_scales, fill, strip, write_skeleton
+from benchmarks.gpu.slim import slim_wheel
 from cellclf.artifact.golden import golden_image
 
 PIECE_BYTES = 56_500_000

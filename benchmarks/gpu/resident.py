@@ -92,7 +92,7 @@ class Resident:
         self.compile_s += time.perf_counter() - started
 
     def gather_s(self, positions: npt.NDArray[np.int64]) -> float:
-        """Seconds of bringing these batches together alone, every one written to memory: what the input costs at most, as training fuses some of it."""
+        """Seconds of bringing these batches together alone, each written to memory: the most the input can cost, as training fuses some of it."""
         import jax
 
         def gather(images: Any, truth: Any, positions: Any) -> Any:

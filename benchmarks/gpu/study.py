@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.record import arguments, save, say
+from benchmarks.gpu.timing import AGREE
 from benchmarks.gpu.turns import Contender, add_turn_option, take_turns
 from cellclf.backbones import BACKBONES
 from cellclf.data.prepare import prepare
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None, help="default: the study's own 30")
     parser.add_argument("--data", default="blood-cells", help="with --check: another data set")
     parser.add_argument("--limit-s", type=float, default=560)
+    parser.add_argument("--hold-s", type=float, default=0, help="longest wait for all to be compiled; speeds of the first are disturbed without it")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     add_turn_option(parser)
     options = parser.parse_args()
@@ -91,7 +93,7 @@ def _supervise(options: argparse.Namespace) -> None:
             _write_training(folder, failures, options)
 
     for together in [[one] for one in contenders] if options.check else [contenders]:  # a small machine cannot hold them all
-        take_turns(together, folder, until=started + options.limit_s, on_end=keep)
+        take_turns(together, folder, until=started + options.limit_s, hold_s=options.hold_s, on_end=keep)
     for row in _rows(folder, before + time.monotonic() - started, failures, options):
         say("  ".join(f"{name}={value}" for name, value in row.items() if name not in ("history", "recipe")))
 
@@ -129,19 +131,26 @@ def _peer_process(name: str, folder: Path, options: argparse.Namespace) -> Conte
 
 def _write_training(folder: Path, failures: dict[str, str], options: argparse.Namespace) -> None:
     """training.json: the speed of the study's own epochs beside the peer's."""
+    runs = {row["backbone"]: row for row in _rows(folder, 0.0, failures, options) if row.get("state") == "done"}
     rows: list[dict[str, Any]] = []
     for name in options.variations:
-        start = {"backbone": name, "batch": recipe_of(name, options).batch_size}
-        result = folder / name / "result.json"
-        if result.exists():
-            found = json.loads(result.read_text(encoding="utf-8"))
-            speed = {"per_second": found["images_per_second"], "compile_s": found["compile_s"], "device": found["device"]}
-            rows.append({"engine": "keras-jax", **start, "plain": speed, "input_share": found["input_share"], "depthwise": found["depthwise"]})
+        rows += [training_row(runs[name])] if name in runs else []
         if _peer_result(name, folder).exists():
             rows.append(json.loads(_peer_result(name, folder).read_text(encoding="utf-8")))
         elif failures.get(f"torch-{name}"):
-            rows.append({"engine": "torch.compile", **start, "stopped": failures[f"torch-{name}"]})
+            batch = recipe_of(name, options).batch_size
+            rows.append({"engine": "torch.compile", "backbone": name, "batch": batch, "stopped": failures[f"torch-{name}"]})
     save("training", rows, options)
+
+
+def training_row(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's epochs as windows of a training speed: their median, and whether the last three agree."""
+    epochs = [epoch["images_per_second"] for epoch in run["history"]]
+    last = epochs[-3:]
+    agree = len(last) == 3 and max(last) - min(last) <= AGREE * sorted(last)[1]
+    speed = {"per_second": run["images_per_second"], "windows": epochs, "agree": agree, "compile_s": run["compile_s"], "device": run["device"]}
+    start = {"engine": "keras-jax", "backbone": run["recipe"]["backbone"], "batch": run["recipe"]["batch_size"]}
+    return {**start, "plain": speed, "input_share": run["input_share"], "depthwise": run["depthwise"]}
 
 
 def _write(folder: Path, wall_s: float, failures: dict[str, str], options: argparse.Namespace) -> None:

@@ -61,15 +61,15 @@ def take_turns(
     folder/NAME.log. on_end is called after each turn, and for a process that ends before its turn.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started, clock = time.monotonic(), time.time()
     for contender in contenders:
         _start(contender, folder)
     waiting = list(contenders)
     try:
         while waiting and time.monotonic() < until:
             for contender in waiting:
-                if contender.prepared_s is None and (folder / f"{contender.name}.ready").exists():
-                    contender.prepared_s = time.monotonic() - started
+                if contender.prepared_s is None and (ready := folder / f"{contender.name}.ready").exists():
+                    contender.prepared_s = ready.stat().st_mtime - clock
             held = time.monotonic() - started < hold_s and any(one.prepared_s is None and _running(one) for one in waiting)
             ready = [one for one in waiting if not _running(one) or (one.prepared_s is not None and not held)]
             if not ready:

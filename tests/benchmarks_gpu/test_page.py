@@ -33,7 +33,7 @@ def inference_row(engine: str, per_second: float) -> dict[str, Any]:
 
 def test_without_json_every_section_says_not_yet_measured(tmp_path: Path) -> None:
     text = page(tmp_path / "missing")
-    assert text.count(NOT_YET) == 6
+    assert text.count(NOT_YET) == 7
 
 
 def test_a_check_and_a_machine_without_gpu_are_no_measurements(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_inference_stands_beside_its_peer_and_its_roofline(tmp_path: Path) -> No
     invalid = {"engine": "onnxruntime", "backbone": "vgg16", "batch": 1, "invalid": "asked for CUDAExecutionProvider, got ['CPUExecutionProvider']"}
     store(tmp_path, "inference", [inference_row("torch.compile", 30_000.0), inference_row("onnxruntime", 36_000.0), invalid])
     text = page(tmp_path)
-    assert "| ResNet50, 224, 256 | onnxruntime | 36,000 | 45% | 1.20 | ≥ 1.00 | 1.500 / 1.750 / 2.250 |" in text
+    assert "| ResNet50, 224, 256 | onnxruntime | 36,000 | 45% | 1.20 | ≥ 1.00: reached | 1.500 / 1.750 / 2.250 |" in text
     assert "| VGG16, , 1 | onnxruntime | invalid: asked for CUDAExecutionProvider" in text
     assert "NVIDIA H200, driver 580" in text
 
@@ -60,20 +60,25 @@ def test_training_gives_ratio_and_shares(tmp_path: Path) -> None:
     store(tmp_path, "training", [ours, peer, stopped])
     text = page(tmp_path)
     assert "| ResNet50 | 256 | keras-jax | 3,600 | 0.90 | 40 | 1.0% | 20.0% |" in text
+    unsteady = {**peer, "plain": {"per_second": 4000.0, "compile_s": 50.0, "agree": False, "windows": [100.0, 3000.0, 4000.0, 5000.0]}}
+    store(tmp_path, "training", [ours, unsteady])
+    text_of_unsteady = page(tmp_path)
+    assert "| 3,600 | 0.90 (not a fair pair) |" in text_of_unsteady
+    assert "4,000 (windows differ: 3,000 to 5,000)" in text_of_unsteady
     assert "| Xception | 256 | keras-jax | invalid: did not end within 120 s |" in text
 
 
 def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
-    whole = {"what": "study", "route": "resident", "wall_s": 400.0, "parallel": 2, "backbones": 2, "done": 1}
+    whole = {"what": "study", "route": "resident", "wall_s": 400.0, "peers": True, "backbones": 2, "done": 1}
     times = {"images_per_second": 5000.0, "data_s": 5.0, "compile_s": 60.0, "fit_s": 90.0}
     recipe = {"weights": "none", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32}
     accuracy = {"validation_accuracy": 0.95, "test_accuracy": 0.8}
     done = {"what": "run", "backbone": "mobilenet", "state": "done", "epochs": 30, "recipe": recipe, **times, **accuracy}
     store(tmp_path, "study-resident", [whole, done, {"what": "run", "backbone": "xception", "state": "unfinished", "epochs": 10}])
     text = page(tmp_path)
-    assert "400 s of wall time in all, 1 of 2 backbones done" in text
+    assert "400 s of wall time, PyTorch's turns included, 1 of 2 backbones done" in text
     assert "| MobileNet | 30 | 32 | random start, rate 0.001 cosine | 5,000 | 5 | 60 | 90 | 0.950 | 0.800 |" in text
-    assert "| Xception | 10 | unfinished" in text
+    assert "| Xception | 10 | | unfinished: the time was up |" in text
 
 
 def test_the_committed_page_is_what_the_json_gives() -> None:

@@ -123,3 +123,9 @@ def test_what_is_asked_for_goes_before_the_rows_own_options_and_fusing_the_bias_
         assert chosen.items() >= variant.items()
         assert chosen["use_tf32"] == "0"
         assert "fuse_conv_bias" not in chosen
+
+
+def test_fp16_files_take_channels_last_on_cuda_and_fp32_files_do_not() -> None:
+    target = Target(PROVIDERS["cuda"])
+    assert provider_options(b"one", target, Wanted(threads=1, precision="fp16"))["prefer_nhwc"] == "1"
+    assert "prefer_nhwc" not in provider_options(b"one", target, Wanted(threads=1, precision="fp32"))
