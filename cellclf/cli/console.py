@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cellclf.card import Card, Estimate
     from cellclf.evaluation.metrics import SplitMetrics
 
-__all__ = ["clock", "decision_lines", "err", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
+__all__ = ["clock", "decision_lines", "err", "has_not_learned", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
 
 _FILE_WIDTH = 1_000_000
 """Columns of what is not a terminal: nothing is cut or wrapped there."""
@@ -53,6 +53,12 @@ def interval(estimate: "Estimate | None") -> str:
     if estimate.low is None:
         return f"{estimate.value:.4f}"
     return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def has_not_learned(metrics: "SplitMetrics", images: str) -> list[str]:
+    """A sentence where a network gives one answer to everything, whose accuracy is only that label's share; `images`: which ones, in words."""
+    label = metrics.only_answer
+    return [f"all {metrics.images} {images} are called {label}: the network has not learned to tell the labels apart"] if label else []
 
 
 def decision_lines(card: "Card") -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import typer
 
 from cellclf.card import Card, CoveragePoint, Estimate, OperatingPoint, Precision
 from cellclf.cli import options
-from cellclf.cli.console import interval, metrics_lines, note, out, plain_table, print_json
+from cellclf.cli.console import has_not_learned, interval, metrics_lines, note, out, plain_table, print_json
 from cellclf.data.datasets import DATASETS
 from cellclf.data.manifest import SPLITS, Manifest
 from cellclf.data.prepare import DataRequest, has_test_set, list_images
@@ -100,6 +100,8 @@ def evaluate(
         print_json(text)
     else:
         _print(found)
+    for text in has_not_learned(found.metrics, "images"):
+        note(text)
     if found.unreadable:
         note(f"images that could not be read: {len(found.unreadable)}")
         raise typer.Exit(3)

@@ -12,7 +12,7 @@ from cellclf.artifact.formats import FORMATS, FormatRow
 from cellclf.artifact.triton import INSTANCE_KINDS, Deployment, Written, check_name
 from cellclf.card import Card, ModelFile, Precision, read_model_file
 from cellclf.cli import options
-from cellclf.cli.console import decision_lines, err, interval, note, out, print_json, relative
+from cellclf.cli.console import decision_lines, err, has_not_learned, interval, note, out, print_json, relative
 from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import EXPORTED
@@ -193,6 +193,8 @@ def _source(run: str | None, runs: Path, wishes: "Wishes") -> Run:
     source = find_run(run, runs=runs) if run else newest_run(runs=runs)
     if source.finished:
         check(wishes, source)
+        for text in has_not_learned(source.metrics().validation, "validation images"):
+            err.print(text, style="bold red")
     err.print(f"exporting run {relative(source.folder)}")
     return source
 

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from cellclf.cli import options
-from cellclf.cli.console import clock, err, metrics_lines, note, out, plain_table, print_json, relative
+from cellclf.cli.console import clock, err, has_not_learned, metrics_lines, note, out, plain_table, print_json, relative
 from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError, StoredFileError
 from cellclf.training.augmentation import AUGMENTATIONS
@@ -141,7 +141,10 @@ def _run(run: Run, recipe: Recipe | None, *, as_json: bool) -> None:
                 note(f"interrupted; go on with: cellclf train --resume {relative(run.folder)}")
             raise typer.Exit(130) from None
     if as_json:
-        print_json(run.metrics().model_dump_json(indent=2))
+        metrics = run.metrics()
+        print_json(metrics.model_dump_json(indent=2))
+        for text in has_not_learned(metrics.validation, "validation images"):
+            note(text)
     else:
         print_summary(run)
 
@@ -161,6 +164,8 @@ def print_summary(run: Run) -> None:
         out.print(str(leak), style="red")
     for text in setup.data.notes:
         out.print(text, style="yellow")
+    for text in has_not_learned(metrics.validation, "validation images"):
+        out.print(text, style="bold red")
     spent = metrics.learning_time
     out.print(
         f"learning time {clock(spent.total_s)} (data {clock(spent.data_s)}, compile {clock(spent.compile_s)}, fit {clock(spent.fit_s)}), "

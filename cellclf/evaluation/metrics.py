@@ -13,7 +13,7 @@ from cellclf.evaluation.bootstrap import bootstrap_figures, bootstrap_groups, bo
 from cellclf.evaluation.ranking import Ranking
 from cellclf.evaluation.scores import ReliabilityBin, brier_score, cross_entropy, expected_calibration_error, reliability_curve
 
-__all__ = ["IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure"]
+__all__ = ["IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure", "only_column"]
 
 IntervalUnit = Literal["group", "file"]
 Floats = npt.NDArray[np.floating]
@@ -56,6 +56,12 @@ class SplitMetrics(Document):
     per_label: dict[str, LabelMetrics]
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[ReliabilityBin, ...]
+
+    @property
+    def only_answer(self) -> str | None:
+        """The label that all images are called although they are of several: such a network has learned nothing. None where it is not so."""
+        number = only_column(self.confusion)
+        return None if number is None else tuple(self.per_label)[number]
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,13 @@ def measure(
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
         reliability=reliability,
     )
+
+
+def only_column(confusion: Sequence[Sequence[float]]) -> int | None:
+    """The one column of a confusion matrix that holds every image, although several rows do; else None."""
+    called = [number for number, column in enumerate(zip(*confusion, strict=True)) if any(column)]
+    labels = sum(1 for row in confusion if any(row))
+    return called[0] if len(called) == 1 and labels > 1 else None
 
 
 def confusion_matrix(truth: Ints, predicted: Ints, classes: int) -> npt.NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """What a report comes to, in computed sentences."""
 
+from cellclf.evaluation.metrics import only_column
 from cellclf.report.comparing import LEVEL
 from cellclf.report.figures import ModelFigures, RankedSet, Report, Section
 from cellclf.report.words import figure, joined, percent, points, unit
@@ -8,8 +9,9 @@ __all__ = ["in_short", "methods"]
 
 
 def in_short(report: Report) -> tuple[str, ...]:
-    """A sentence a section, one for what the leak is worth, one for runs without a result."""
+    """A sentence a section, one for each model that has not learned, for what the leak is worth, and for runs without a result."""
     found = [_best(section, ranked) for section in report.sections for ranked in section.sets[:1]]
+    found += [sentence for section in report.sections for model in section.models for sentence in _has_not_learned(section, model)]
     found += _leak(report)
     if report.failed:
         total = len(report.failed) + sum(len(model.runs) for section in report.sections for model in section.models)
@@ -61,6 +63,14 @@ def _best(section: Section, ranked: RankedSet) -> str:
     told = " and ".join(parts) or "all others can be told from it"
     forced = "; the ranking was forced although conditions differ" if ranked.differences else ""
     return f"{_heading(section)}: {first.title} is first with a balanced accuracy of {figure(first.test.balanced_accuracy)} %{leak}; {told}{forced}."
+
+
+def _has_not_learned(section: Section, model: ModelFigures) -> list[str]:
+    """A model that gives one answer to everything: its accuracy is that label's share."""
+    number = only_column(model.test.confusion)
+    if number is None:
+        return []
+    return [f"{_heading(section)}: {model.title} calls every test image {model.labels[number]}: it has not learned to tell the labels apart."]
 
 
 def _heading(section: Section) -> str:

@@ -322,3 +322,15 @@ def test_the_figures_say_how_many_images_and_groups_they_are_of() -> None:
 def test_the_figures_come_back_from_json_as_they_were(case: Case) -> None:
     found: Any = measured(case)
     assert SplitMetrics.parse(found.model_dump_json(), where="here") == found
+
+
+@given(case=predictions())
+def test_the_only_answer_is_named_where_images_of_several_labels_are_all_called_one(case: Case) -> None:
+    probabilities, truth = case
+    called = set(probabilities.argmax(axis=1))
+    alone = len(called) == 1 and len(set(truth)) > 1
+    assert measured(case).only_answer == (LABELS[called.pop()] if alone else None)
+
+
+def test_one_answer_is_right_where_there_is_one_label_only() -> None:
+    assert measured((np.array([[0.9, 0.1], [0.8, 0.2]], dtype=np.float32), np.array([0, 0]))).only_answer is None
