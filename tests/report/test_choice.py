@@ -289,13 +289,15 @@ def test_the_pareto_picture_is_a_picture_and_needs_measurements(runs: list[Run],
 
 def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Path, cli: Callable[..., Completed]) -> None:
     file = tmp_path / "b.json"
-    file.write_text(
-        json.dumps({"benchmarks": [{"extra_info": {EXTRA_INFO_KEY: each.model_dump(mode="json")}} for each in MEASURED]}), encoding="utf-8"
-    )
+    lossy = own_file(runs[0], precision="int8", accuracy=answered(-0.72))
+    records = [{"extra_info": {EXTRA_INFO_KEY: each.model_dump(mode="json")}} for each in (*MEASURED, lossy)]
+    file.write_text(json.dumps({"benchmarks": records}), encoding="utf-8")
     done = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-latency-ms", "60")
     assert done.code == 0, done.err
     assert "it cannot be told from mobilenet-0" in done.out
     assert "excluded: vgg16-0" in done.out
+    assert "excluded: resnet50-0, int8 on CPU, 2 threads: run so it loses more than 0.3 points" in " ".join(done.out.split())
+    assert "that very file was seen to lose at most 0.3 points" in " ".join(done.out.split())
     assert "cost of a million images at a utilisation of 0.5" in done.out
     assert "one CPU core: 0.05 USD an hour (2026-11, a round assumption" in done.out
     dear = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-cost", "2", "--price-per-hour", "0.36", "--json")
