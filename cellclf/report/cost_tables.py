@@ -55,7 +55,7 @@ def assumptions(costs: Costs) -> tuple[str, ...]:
             "(--grams-per-kwh), a round assumption; look up your grid's."
         )
     elif costs.measured:
-        texts.append("Energy and CO₂: not measured; the machines here show no counter of joules.")
+        texts.append("Energy and CO₂: not measured on these machines.")
     if costs.all_training is not None:
         runs = sum(model.runs for model in costs.models)
         texts.append(

@@ -23,9 +23,11 @@ class Deployment(Document):
     """How a network can be run, as measured: latency of the smallest batch (95th percentile), throughput and cost of the best batch.
 
     steady: whether the windows of both agreed; spread: the largest relative difference of the throughput's. price, cost_per_million: None where the
-    machine has no price. joules_per_image: None where it was not measured. file, file_sha256, recipe_fingerprint, data_fingerprint: what was
-    measured and whose run it is of; '' where it was random weights, or not kept. measured: what that very file answers so, None where that was not
-    measured. accuracy: the balanced accuracy that may stand beside this cost for one model, and what it is of (see `ways_of`).
+    machine has no price. joules_per_image: None where it was not measured.
+
+    file, file_sha256, recipe_fingerprint, data_fingerprint: what was measured and whose run it is of; '' where it was random weights, another model's
+    file, or not kept. measured: what that very file answers so, None where that was not measured. accuracy: the balanced accuracy that may stand
+    beside this cost for one model, and what it is of (see `ways_of`).
     """
 
     engine: str
@@ -70,7 +72,8 @@ class Deployment(Document):
         sessions = f" × {self.sessions} sessions" if self.sessions > 1 else ""
         if self.gpu is not None:
             return f"{self.precision} on {self.gpu}, {self.provider.removesuffix('ExecutionProvider')}{sessions}"
-        return f"{self.precision} on {self.provider.removesuffix('ExecutionProvider')}, {self.threads} threads{sessions}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.precision} on {self.provider.removesuffix('ExecutionProvider')}, {threads}{sessions}"
 
 
 def deployable(measured: Measurement) -> bool:
@@ -107,14 +110,19 @@ def ways_of(ways: Iterable[Deployment], trained: Collection[tuple[str, str]], ru
     found = {_place(way): way for way in sorted((way for way in everything if way not in own), key=lambda way: way.steady)}
     for way in own:
         found.pop(_place(way), None)
-    return (*(_with_accuracy(way, way.measured, run) for way in own), *(_with_accuracy(way, None, run) for way in found.values()))
+    return tuple(_with_accuracy(way, run) for way in (*own, *map(_of_others, found.values())))
 
 
-def _with_accuracy(way: Deployment, measured: MeasuredAccuracy | None, run: Estimate | None) -> Deployment:
-    if measured is not None:
-        return way.model_copy(update={"accuracy": measured.balanced, "accuracy_of": "file"})
+def _with_accuracy(way: Deployment, run: Estimate | None) -> Deployment:
+    if way.measured is not None:
+        return way.model_copy(update={"accuracy": way.measured.balanced, "accuracy_of": "file"})
     known = way.precision == "fp32" and run is not None
-    return way.model_copy(update={"measured": None, "accuracy": run if known else None, "accuracy_of": "run" if known else "nothing"})
+    return way.model_copy(update={"accuracy": run if known else None, "accuracy_of": "run" if known else "nothing"})
+
+
+def _of_others(way: Deployment) -> Deployment:
+    """Its speed alone."""
+    return way.model_copy(update={"file": "", "file_sha256": "", "recipe_fingerprint": "", "data_fingerprint": "", "measured": None})
 
 
 def _place(way: Deployment) -> tuple[object, ...]:
