@@ -18,14 +18,13 @@ __all__ = ["Point", "apart", "cost_plot", "front", "points_of"]
 
 _MARKER_SHARE, _LABEL_SHARE, _LEAST_SPAN = 0.02, 0.065, 0.7  # of the axis that one takes; of an axis of at least so many e-folds
 _NARROW = 5
-_LINE_LENGTH = 52
+_LINE_LENGTH, _SPACE = 52, "\N{NO-BREAK SPACE}"
 _ENTRY_IN, _PAD_IN = 0.36, 0.09
 _NOTE = (
-    "Numbered: each model in its cheapest way that was steady and, by the labels of that very file run so, loses at most "
-    f"{MOST_POINTS_LOST:g} points of accuracy against fp32; squares: on a GPU. Small and pale: its other ways, each at its own accuracy; hollow: not "
-    "steady. Ways whose own accuracy is not known are in the table only. Bars: 95 % interval of the accuracy; cost at the quickest and slowest "
-    "measured window; bars that would cover each other are moved apart a little. Line: the most accurate of the numbered for the money; where bars "
-    "overlap that is no proof."
+    f"Numbered: each model in its cheapest steady way whose own file loses at most {MOST_POINTS_LOST:g} points of accuracy to fp32 (square: on a "
+    "GPU). Small: its other ways, each at its own accuracy (hollow: not steady); where that is not known, in the table only. Bars: 95 % interval of "
+    "the accuracy; cost at the quickest and slowest measured window; moved apart a little where they would cover each other. Line: the most accurate "
+    "of the numbered for the money; where bars overlap it proves nothing."
 )
 
 
@@ -200,10 +199,10 @@ def _legend(figure: Any, points: Sequence[Point], colours: dict[int, str]) -> No
     for point in sorted(points, key=lambda point: (point.model.number, point.cost.value)):
         model = point.model
         named = f"{model.title}, {network_title(model.backbone)}, {model.image_size_px} px"
-        text = f"{model.number}  {_cut(named)}\n    {_cut(point.way.describe)}"
+        text = f"{model.number}{2 * _SPACE}{_cut(named)}\n{4 * _SPACE}{_cut(point.way.describe)}"
         marker = "s" if point.way.on_gpu else "o"
         lines[text].append(Line2D([], [], marker=marker, linestyle="none", color=colours[point.model.number], markersize=8))
-    figure.legend([marks[0] for marks in lines.values()], list(lines), loc="outside lower left", fontsize=9.5, handletextpad=0.2, borderaxespad=0.2)
+    figure.legend([marks[0] for marks in lines.values()], list(lines), loc="outside lower left", fontsize=10, handletextpad=0.2, borderaxespad=0.2)
 
 
 def _cut(text: str) -> str:

@@ -19,7 +19,7 @@ __all__ = [
     "money",
     "speed_table",
     "spending_table",
-    "ways_table",
+    "ways_tables",
 ]
 
 BREAK_EVEN_NOTE = (
@@ -29,8 +29,9 @@ BREAK_EVEN_NOTE = (
 """How to read the table of when a GPU pays."""
 
 WAYS_NOTE = (
-    "Beside each cost stands the accuracy of the very file that was measured, on that provider and in that precision; where the model's own file was "
-    "not measured, the speed is that of the same network with other weights (weights do not change it) and the accuracy, in fp32 only, the run's."
+    "Beside each cost stands what the very file that was measured answers on official test images, on that provider and in that precision. "
+    "Where the model's own file was not measured, the speed is that of the same network with other weights (weights do not change it) and the "
+    "accuracy, in fp32 only, the run's."
 )
 """How to read the table of every way."""
 
@@ -49,6 +50,8 @@ def assumptions(costs: Costs) -> tuple[str, ...]:
         "learning time.",
         "In brackets: at the quickest and the slowest measured window; where there are none, windows were not kept.",
     ]
+    if costs.measured:
+        texts.append(f"Measured on {'; '.join(dict.fromkeys(_machine(each.measured) for each in costs.measured))}.")
     if any(each.kwh_per_million is not None for each in costs.measured):
         texts.append(
             f"Energy is that of the measured work alone, without idle time. CO₂: {assumed.grams_per_kwh:g} g per kWh of electricity "
@@ -110,29 +113,27 @@ def model_cost_table(costs: Costs) -> Table:
     currency = _currency(costs)
     columns = (
         "Model",
-        "Cheapest way",
-        "Balanced accuracy so, %",
+        "Balanced accuracy in the cheapest way, %",
         f"Running, {currency} a million",
+        "Cheapest way",
         f"Training, {currency}",
         f"Together, {currency} a million",
     )
     return Table(columns, rows)
 
 
-def ways_table(costs: Costs) -> Table:
-    """Every way of every model, with what it answers so."""
+def ways_tables(costs: Costs) -> tuple[tuple[str, Table], ...]:
+    """Of each model that was measured: its title, and every way to run it with what it answers so."""
     energy = any(way.joules_per_image is not None for model in costs.models for way in model.ways)
-    rows = []
-    for model in costs.models:
-        for way in model.ways:
-            joules = way.joules_per_image
-            spent = (_MISSING,) * 2 if joules is None else (money(energy_per_million(joules)), _carbon(joules, costs))
-            rows.append((*_way_cells(model, way), *((Cell(text) for text in spent) if energy else ())))
     columns = (
-        "Model", "Way", f"Running, {_currency(costs)} a million", "Balanced accuracy so, %", "Accuracy against fp32, points", "Images/s",
-        "Latency p95, ms", "File, MB", *(("kWh a million", "CO₂ a million, g") if energy else ()),
+        "Way", f"Running, {_currency(costs)} a million", "Balanced accuracy so, %", "Accuracy against fp32, points", "Images/s", "Latency p95, ms",
+        "File, MB", *(("kWh a million", "CO₂ a million, g") if energy else ()),
     )  # fmt: skip
-    return Table(columns, tuple(rows))
+    found = []
+    for model in costs.models:
+        rows = tuple((*_way_cells(model, way), *(_energy(way, costs) if energy else ())) for way in model.ways)
+        found.append((f"{model.number}  {model.title}: {_title(model)}", Table(columns, rows)))
+    return tuple(each for each in found if each[1].rows)
 
 
 def break_even_table(costs: Costs) -> Table:
@@ -177,6 +178,10 @@ def _speed(measured: Measurement) -> tuple[Cell, ...]:
     )
 
 
+def _machine(measured: Measurement) -> str:
+    return f"{measured.card} with {measured.hardware}" if measured.card else measured.hardware
+
+
 def _network(measured: Measurement) -> Cell:
     how = "trained file" if measured.made == "exported" else "random weights"
     return Cell(f"{network_title(measured.backbone)}, {measured.image_size_px} px", f"{measured.labels} labels, {how}")
@@ -185,10 +190,10 @@ def _network(measured: Measurement) -> Cell:
 def _running(model: ModelCost) -> tuple[Cell, Cell, Cell]:
     way = model.cheapest
     if way is not None:
-        return Cell(way.describe, f"batch {way.throughput_batch}"), _answers(model, way), _cost(way.cost_per_million)
+        return _answers(model, way), _cost(way.cost_per_million), Cell(way.describe, f"batch {way.throughput_batch}")
     value, _, detail = figure(model.balanced_accuracy).partition(" ")
     why = Cell(_NONE, model.why_none) if model.ways else Cell(_MISSING)
-    return why, Cell(value, f"{detail}; the run's".removeprefix("; "), bool(model.leak)), Cell(_NONE)
+    return Cell(value, f"{detail}; the run's".removeprefix("; "), bool(model.leak)), Cell(_NONE), why
 
 
 def _answers(model: ModelCost, way: Deployment) -> Cell:
@@ -198,30 +203,32 @@ def _answers(model: ModelCost, way: Deployment) -> Cell:
     value, _, bounds = estimate(way.accuracy).partition(" ")
     if way.accuracy_of == "run" or way.measured is None:
         return Cell(value, f"{bounds}; the run's".removeprefix("; "), bool(model.leak))
-    return Cell(value, f"{bounds}; this file's, {way.measured.images:,} images".removeprefix("; "), bool(model.leak))
+    return Cell(value, f"{bounds}; this file's".removeprefix("; "), bool(model.leak))
 
 
 def _way_cells(model: ModelCost, way: Deployment) -> tuple[Cell, ...]:
     difference = way.measured.difference_to_fp32_points if way.measured else None
     against = _NONE if difference is None else f"{difference:+.2f}".replace("-", _MINUS)
     return (
-        Cell(f"{model.number}  {model.title}", _title(model)),
-        Cell(way.describe, f"{way.file or 'other weights'}, batch {way.throughput_batch}"),
+        Cell(way.describe, f"batch {way.throughput_batch}"),
         _cost(way.cost_per_million),
         _answers(model, way),
         Cell(against, "" if way.keeps_accuracy else f"loses more than {MOST_POINTS_LOST:g}"),
         Cell(_round(way.images_per_second), "" if way.steady else "NOT STEADY"),
         Cell(f"{way.latency_ms:.3g}", f"batch {way.latency_batch}"),
-        Cell(f"{way.file_size_mb:.3g}"),
+        Cell(f"{way.file_size_mb:.3g}", way.file or "other weights"),
     )
+
+
+def _energy(way: Deployment, costs: Costs) -> tuple[Cell, Cell]:
+    joules = way.joules_per_image
+    if joules is None:
+        return Cell(_MISSING), Cell(_MISSING)
+    return Cell(money(energy_per_million(joules))), Cell(money(carbon_per_million(joules, costs.assumed.grams_per_kwh)))
 
 
 def _title(model: ModelCost) -> str:
     return f"{network_title(model.backbone)}, {model.image_size_px} px"
-
-
-def _carbon(joules: float, costs: Costs) -> str:
-    return money(carbon_per_million(joules, costs.assumed.grams_per_kwh))
 
 
 def _together(model: ModelCost) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cellclf.data.prepare import DataRequest
 from cellclf.report.collect import collect_runs
 from cellclf.report.cost_plots import apart, cost_plot, front, points_of
-from cellclf.report.cost_tables import assumptions, break_even_table, model_cost_table, speed_table, spending_table, ways_table
+from cellclf.report.cost_tables import assumptions, break_even_table, model_cost_table, speed_table, spending_table, ways_tables
 from cellclf.report.costing import cost_everything
 from cellclf.report.figures import Section
 from cellclf.report.prices import Assumptions
@@ -55,13 +55,13 @@ def test_a_models_cost_is_running_and_training_by_hand(section: Section) -> None
     assert costs.all_training == pytest.approx(3.6)
     cells = model_cost_table(costs).rows[0]
     accuracy = f"{100 * model.balanced_accuracy.mean.value:.1f}"
-    assert [cell.text for cell in cells[1:]] == ["fp32 on CPU, 2 threads", accuracy, "10", "1.8", "11.8"]
-    assert (cells[2].detail[-9:], cells[3].detail) == ("the run's", "[8, 12.5]")
+    assert [cell.text for cell in cells[1:]] == [accuracy, "10", "fp32 on CPU, 2 threads", "1.8", "11.8"]
+    assert (cells[1].detail[-9:], cells[2].detail) == ("the run's", "[8, 12.5]")
 
 
 def test_a_network_that_was_not_measured_says_so(section: Section) -> None:
     rows = model_cost_table(cost_everything([section], [CPU], BY_HAND)).rows
-    assert [rows[1][column].text for column in (1, 3, 4, 5)] == ["not measured", "–", "1.8", "–"]
+    assert [cell.text for cell in rows[1][2:]] == ["–", "not measured", "1.8", "–"]
 
 
 def test_when_a_gpu_pays_by_hand(section: Section) -> None:
@@ -97,7 +97,7 @@ def test_what_was_not_steady_is_marked_and_never_the_cheapest(section: Section) 
     assert [(point.way.threads, point.way.steady, point.best) for point in points] == [(1, False, False), (2, True, True)]
     assert [point.way.threads for point in front(points)] == [2]
     only = cost_everything([section], [shaky], BY_HAND)
-    assert model_cost_table(only).rows[0][1].detail == "none is steady"
+    assert model_cost_table(only).rows[0][3].detail == "none is steady"
 
 
 def own(section: Section, *, answered: float, lost_points: float, **changes: object) -> Measurement:
@@ -123,15 +123,16 @@ def test_a_files_own_accuracy_stands_beside_its_cost_and_the_cheapest_way_that_k
     assert [(way.precision, way.accuracy and way.accuracy.value) for way in model.ways] == [("bf16", 0.79), ("int8", 0.798), ("fp32", 0.8)]
     assert [way.precision for way in model.best] == ["int8"]
     cells = model_cost_table(costs).rows[0]
-    assert [cell.text for cell in cells[1:4]] == ["int8 on CPU, 2 threads", "79.8", "5"]
-    assert cells[2].detail == "[69.8, 84.8]; this file's, 1,234 images"
-    table = ways_table(costs)
-    assert [[row[place].text for place in (1, 3, 4)] for row in table.rows] == [
+    assert [cell.text for cell in cells[1:4]] == ["79.8", "5", "int8 on CPU, 2 threads"]
+    assert cells[1].detail == "[69.8, 84.8]; this file's"
+    ((title, table),) = ways_tables(costs)
+    assert title == f"1  {model.title}: VGG16, 96 px"
+    assert [[row[place].text for place in (0, 2, 3)] for row in table.rows] == [
         ["bf16 on CPU, 2 threads", "79.0", "\N{MINUS SIGN}1.00"],
         ["int8 on CPU, 2 threads", "79.8", "\N{MINUS SIGN}0.20"],
         ["fp32 on CPU, 2 threads", "80.0", "+0.00"],
     ]
-    assert table.rows[0][4].detail == "loses more than 0.3"
+    assert table.rows[0][3].detail == "loses more than 0.3"
     assert [(point.way.precision, point.best) for point in points_of(costs.models)] == [("bf16", False), ("fp32", False), ("int8", True)]
 
 
@@ -140,7 +141,8 @@ def test_another_files_accuracy_is_nowhere_and_its_int8_in_no_picture(section: S
     costs = cost_everything([section], [strange], BY_HAND)
     assert [(way.accuracy, way.accuracy_of) for way in costs.models[0].ways] == [(None, "nothing")]
     assert costs.models[0].why_none == "no way's own accuracy was measured"
-    assert ways_table(costs).rows[0][3].text == "not measured"
+    ((_, table),) = ways_tables(costs)
+    assert (table.rows[0][2].text, table.rows[0][6].detail) == ("not measured", "other weights")
     assert cost_plot(costs, section.title, name="cost") is None
 
 
@@ -149,7 +151,8 @@ def test_a_model_has_one_best_way_on_each_kind_of_machine(section: Section) -> N
     slower = own(section, answered=0.8, lost_points=0.0, images_per_second=90.0, threads=1)
     costs = cost_everything([section], [slower, own(section, answered=0.8, lost_points=0.0), card], BY_HAND)
     assert [(way.gpu, way.threads) for way in costs.models[0].best] == [(None, 2), ("NVIDIA H200", 2)]
-    assert [[cell.text for cell in row[8:]] for row in ways_table(costs).rows] == [["not measured"] * 2, ["not measured"] * 2, ["0.01", "4"]]
+    ((_, table),) = ways_tables(costs)
+    assert [[cell.text for cell in row[7:]] for row in table.rows] == [["not measured"] * 2, ["not measured"] * 2, ["0.01", "4"]]
 
 
 def test_energy_memory_and_the_files_own_accuracy_are_shown_where_they_were_measured(section: Section) -> None:
@@ -170,7 +173,14 @@ def test_energy_memory_and_the_files_own_accuracy_are_shown_where_they_were_meas
 
 def test_every_assumption_is_printed(section: Section) -> None:
     text = " ".join(assumptions(cost_everything([section], [CPU, GPU.model_copy(update={"joules_per_image": 0.1})], BY_HAND)))
-    for said in ("3.6 an hour, given", "one H200 with its host: 36 USD an hour (given)", "Utilisation 100 %", "1,000,000 images", "400 g per kWh"):
+    for said in (
+        "Measured on test, 2 cores; NVIDIA H200 with test, 2 cores.",
+        "3.6 an hour, given",
+        "one H200 with its host: 36 USD an hour (given)",
+        "Utilisation 100 %",
+        "1,000,000 images",
+        "400 g per kWh",
+    ):
         assert said in text
     without = " ".join(assumptions(cost_everything([section], [CPU], BY_HAND)))
     assert "kWh" not in without
@@ -187,8 +197,8 @@ def test_the_front_is_what_nothing_beats_in_both_and_the_picture_is_drawn(sectio
     drawing = cost_plot(costs, section.title, name="cost")
     assert drawing is not None
     assert "cost of a million images, USD" in drawing.svg
-    assert all(f"{model.number}  {model.title}, " in drawing.svg for model in costs.models)
-    assert "Numbered: each model in its cheapest way" in drawing.note
+    assert all(f"{model.number}\xa0\xa0{model.title}, " in drawing.svg for model in costs.models)
+    assert "Numbered: each model in its cheapest steady way whose own file" in drawing.note
     assert cost_plot(cost_everything([section], [], BY_HAND), section.title, name="cost") is None
 
 
