@@ -1,6 +1,8 @@
 """The official test images of the data set that an exported file was made for, where they are at hand: pixels and truth."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,16 @@ import numpy.typing as npt
 
 from cellclf.card import Card
 from cellclf.data.datasets import DATASETS, find
-from cellclf.data.decoding import decode_file, is_image_name
+from cellclf.data.decoding import decode_file
+from cellclf.data.prepare import DataRequest, list_images
 from cellclf.evaluation.decision import decide
+from cellclf.evaluation.metrics import measure
 from cellclf.studies.measurements import MeasuredAccuracy
 
-__all__ = ["measured_accuracy", "official_test", "why_no_accuracy", "write_pixels"]
+__all__ = ["TestImages", "measured_accuracy", "official_test", "why_no_accuracy", "write_pixels"]
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating]
 
 
 def why_no_accuracy(card: Card) -> str:
@@ -26,23 +31,29 @@ def why_no_accuracy(card: Card) -> str:
     return "" if find(DATASETS[card.data]) else f"the data set {card.data} is not on this machine (CELLCLF_DATA)"
 
 
-def official_test(card: Card, *, limit: int | None) -> tuple[list[Path], Ints]:
-    """Files of the set's own test folders and their class numbers; limit: at most so many, drawn by name."""
-    dataset = DATASETS[card.data]
-    root = find(dataset)
-    assert root is not None
-    found = [
-        (path, number)
-        for folder in dataset.test_folders
-        for number, label in enumerate(card.labels)
-        for path in sorted((root / folder / label).iterdir())
-        if is_image_name(path)
-    ]
-    drawn = sorted(found, key=lambda item: hashlib.sha256(item[0].name.encode()).digest())[:limit]
-    return [path for path, _ in drawn], np.array([number for _, number in drawn])
+@dataclass(frozen=True)
+class TestImages:
+    """Images with their class numbers, and the original or patient that each was taken of."""
+
+    __test__ = False
+
+    files: tuple[Path, ...]
+    truth: Ints
+    groups: tuple[str, ...]
 
 
-def write_pixels(files: list[Path], card: Card, target: Path) -> None:
+def official_test(card: Card, *, limit: int | None) -> TestImages:
+    """The set's own test set with its groups, of whatever share the run used; limit: at most so many images, drawn by name."""
+    manifest = list_images(DataRequest(data=card.data, protocol="official"), divided=True, image_size_px=card.height_px)
+    drawn = sorted(manifest.split("test"), key=lambda entry: hashlib.sha256(Path(entry.path).name.encode()).digest())[:limit]
+    return TestImages(
+        tuple(manifest.file(entry) for entry in drawn),
+        np.array([card.labels.index(entry.label) for entry in drawn]),
+        tuple(entry.group or entry.sha256 for entry in drawn),
+    )
+
+
+def write_pixels(files: Sequence[Path], card: Card, target: Path) -> None:
     """Decode the files as predict does into one .npy file, uint8 [n, H, W, 3]."""
     shape = (len(files), card.height_px, card.width_px, 3)
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
@@ -51,21 +62,24 @@ def write_pixels(files: list[Path], card: Card, target: Path) -> None:
     array.flush()
 
 
-def measured_accuracy(card: Card, truth: Ints, probabilities: npt.NDArray[np.floating], fp32: npt.NDArray[np.floating] | None) -> MeasuredAccuracy:
-    """Shares of images called right, as the file decides; fp32: what the fp32 file of the same run answered, None where there is none."""
-    called = _called(card, probabilities)
+def measured_accuracy(card: Card, images: TestImages, probabilities: Floats, fp32: Floats | None) -> MeasuredAccuracy:
+    """What is called right, as the file decides; fp32: what the fp32 file of the same run answered, None where there is none."""
+    called, truth = _called(card, probabilities), images.truth
     reference = None if fp32 is None else _called(card, fp32)
-    recalls = [float((called[truth == number] == number).mean()) for number in range(len(card.labels)) if (truth == number).any()]
+    found = measure(probabilities, truth, card.labels, groups=images.groups, unit="group", predicted=called)
     return MeasuredAccuracy(
         dataset=card.data,
         split="official test",
         images=len(truth),
         accuracy=float((called == truth).mean()),
-        balanced_accuracy=float(np.mean(recalls)),
+        balanced_accuracy=found.balanced_accuracy.value,
         difference_to_fp32_points=None if reference is None else 100 * float((called == truth).mean() - (reference == truth).mean()),
         same_labels_as_fp32=None if reference is None else float((called == reference).mean()),
+        balanced_accuracy_low=found.balanced_accuracy.low,
+        balanced_accuracy_high=found.balanced_accuracy.high,
+        groups=found.groups,
     )
 
 
-def _called(card: Card, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.integer]:
+def _called(card: Card, probabilities: Floats) -> npt.NDArray[np.integer]:
     return decide(np.asarray(probabilities, dtype=np.float32), card.labels, operating_point=card.operating_point, abstain=card.abstain).called

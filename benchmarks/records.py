@@ -3,12 +3,14 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.contest import Entrant, Measured, Window
 from benchmarks.engines import REFERENCE
 from benchmarks.steadiness import NEEDED, TOLERANCE, Turns, spread
 from benchmarks.subjects import Subject
+from cellclf.card import read_model_file
 from cellclf.environment import Environment, usable_cores
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement, percentile
@@ -96,6 +98,7 @@ def measurement(
         model=file.name if subject.made == "exported" else subject.says,
         hardware=f"{environment.cpu}, {environment.cores} cores",
         made=subject.made,
+        **_origin(subject, file),
         engine=entrant.engine,
         steady=measured.turns.steady,
         windows_images_per_second=tuple(rates),
@@ -109,6 +112,18 @@ def measurement(
         cores=usable_cores(),
         gpu=next(iter(environment.gpus), None) if PROVIDERS[entrant.provider].gpu else None,
     )
+
+
+def _origin(subject: Subject, file: Path) -> dict[str, str]:
+    """Which file was measured, and of which run; nothing for random weights."""
+    if subject.made == "skeleton":
+        return {}
+    read = read_model_file(file)
+    return {
+        "file_sha256": read.fingerprint,
+        "recipe_fingerprint": read.card.recipe_fingerprint,
+        "data_fingerprint": read.card.data_fingerprint,
+    }
 
 
 def recorded(found: Measurement, entrant: Entrant, measured: Measured, others: Mapping[Entrant, Any], *, no_accuracy: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.contest import Contest, Entrant, Measured, entrants, usable_providers
 from benchmarks.engines import OURS, UnavailableError
-from benchmarks.labelled import measured_accuracy, official_test, why_no_accuracy, write_pixels
+from benchmarks.labelled import TestImages, measured_accuracy, official_test, why_no_accuracy, write_pixels
 from benchmarks.records import ReplayClock, all_samples, measurement, recorded
 from benchmarks.steadiness import Plan
 from benchmarks.subjects import STUDY_BACKBONES, Subject, subjects
@@ -84,7 +84,7 @@ class Arena:
         self.contest: Contest | None = None
         self._answers: dict[Entrant, npt.NDArray[np.float32]] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._truth = np.zeros(0, dtype=np.int64)
+        self._images: TestImages | None = None
 
     def of(self, setting: Setting) -> Contest:
         """The setting's contest, with its network made where it is not there yet."""
@@ -103,14 +103,15 @@ class Arena:
         for each in (fp32, entrant):
             if each is not None and each not in self._answers:
                 self._answers[each] = self.contest.predict(each, pixels, pixels.with_name("probabilities.npy"))
-        return measured_accuracy(card, self._truth, self._answers[entrant], None if fp32 is None else self._answers[fp32])
+        assert self._images is not None
+        return measured_accuracy(card, self._images, self._answers[entrant], None if fp32 is None else self._answers[fp32])
 
     def _test_pixels(self, card: Card) -> Path:
         """The official test images as one .npy file, written once a contest."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="cellclf-bench-")
-            files, self._truth = official_test(card, limit=self.test_images)
-            write_pixels(files, card, Path(self._folder.name) / "images.npy")
+            self._images = official_test(card, limit=self.test_images)
+            write_pixels(self._images.files, card, Path(self._folder.name) / "images.npy")
         return Path(self._folder.name) / "images.npy"
 
     def close(self) -> None:

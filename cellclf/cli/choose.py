@@ -14,6 +14,7 @@ from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
 from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.cost_tables import cost_text
+from cellclf.report.deployments import MOST_POINTS_LOST
 from cellclf.report.eligible import eligible_runs, eligible_study
 from cellclf.report.prices import USUAL_ASSUMPTIONS
 from cellclf.studies.measurements import Measurement, read_measurements
@@ -110,6 +111,11 @@ def _print_assumptions(choice: Choice) -> None:
     if prices:
         text = f"cost of a million images at a utilisation of {choice.assumed.utilisation:g}; {'; '.join(prices)}"
         out.print(f"{text}; in brackets at the quickest and slowest measured window", style="dim")
+    if any(way.precision != "fp32" for way in ways):
+        text = (
+            f"figures are the runs'; another precision than fp32 is offered where that very file was seen to lose at most {MOST_POINTS_LOST:g} points"
+        )
+        out.print(f"{text} of accuracy", style="dim")
 
 
 def _table(choice: Choice, kept: tuple[Contender, ...]) -> object:

@@ -8,7 +8,7 @@ from cellclf.evaluation.paired import compare_over_seeds, holm
 from cellclf.report.calling import Called, call, figure, sensitivity
 from cellclf.report.comparing import Candidate
 from cellclf.report.contenders import Choice, Contender, Limits
-from cellclf.report.deployments import Deployment, deployments
+from cellclf.report.deployments import MOST_POINTS_LOST, Deployment, deployments, ways_of
 from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions, check_names
 from cellclf.studies.measurements import Measurement
 
@@ -62,7 +62,8 @@ def _contenders(called: Called, measured: Mapping[tuple[str, int], Sequence[Depl
         thresholds=called.thresholds,
         excluded=called.excluded,
     )
-    ways = measured.get((recipe.backbone, recipe.image_size_px), ())
+    network = measured.get((recipe.backbone, recipe.image_size_px), ())
+    ways = ways_of(network, [run.fingerprints for run in candidate.runs], base.figure.mean)
     if not ways:
         missing = (f"no measurement of {recipe.backbone} at {recipe.image_size_px} px",) if measured else ()
         return [base.model_copy(update={"excluded": (*base.excluded, *missing)})]
@@ -76,12 +77,22 @@ def _over(way: Deployment, limits: Limits) -> tuple[str, ...]:
         ("size", way.file_size_mb, limits.max_size_mb, "MB"),
         ("cost of a million images", way.cost_per_million.value if way.cost_per_million else None, limits.max_cost, ""),
     )
-    over = [f"{name} {value:.3g} {unit}".rstrip() + f" > {limit:g}" for name, value, limit, unit in checks if limit and value and value > limit]
+    over = list(_not_its_own(way))
+    over += [f"{name} {value:.3g} {unit}".rstrip() + f" > {limit:g}" for name, value, limit, unit in checks if limit and value and value > limit]
     if limits.max_cost and way.cost_per_million is None:
         over.append("its machine has no price: give --price or --price-per-hour")
     if not way.steady:
         over.append("its measurement is not steady" + (f": windows differ by {100 * way.spread:.0f} %" if way.spread is not None else ""))
     return tuple(over)
+
+
+def _not_its_own(way: Deployment) -> tuple[str, ...]:
+    """Why the model's figure is not what it answers when run so."""
+    if not way.keeps_accuracy:
+        return (f"run so it loses more than {MOST_POINTS_LOST:g} points of accuracy against its fp32 file",)
+    if way.accuracy_of == "nothing":
+        return (f"what it answers in {way.precision} was not measured: export it so and measure that file ($CELLCLF_BENCH_MODELS)",)
+    return ()
 
 
 def _rank(contender: Contender) -> tuple[float, float, str]:

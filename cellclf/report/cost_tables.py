@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 
-from cellclf.report.cost import Cost
+from cellclf.report.cost import Cost, carbon_per_million, energy_per_million
 from cellclf.report.costing import Costs, MeasuredCost, ModelCost
-from cellclf.report.deployments import Deployment
+from cellclf.report.deployments import MOST_POINTS_LOST, Deployment
 from cellclf.report.tables import Cell, Table, network_title
-from cellclf.report.words import clock, figure
+from cellclf.report.words import clock, estimate, figure
 from cellclf.studies.measurements import Measurement
 
-__all__ = ["BREAK_EVEN_NOTE", "assumptions", "break_even_table", "cost_text", "model_cost_table", "money", "speed_table", "spending_table"]
+__all__ = [
+    "BREAK_EVEN_NOTE",
+    "WAYS_NOTE",
+    "assumptions",
+    "break_even_table",
+    "cost_text",
+    "model_cost_table",
+    "money",
+    "speed_table",
+    "spending_table",
+    "ways_tables",
+]
 
 BREAK_EVEN_NOTE = (
     "Machines are rented whole, day and night. Above so many images a day one GPU machine costs less than the CPU machines that answer as many, at "
@@ -17,7 +28,14 @@ BREAK_EVEN_NOTE = (
 )
 """How to read the table of when a GPU pays."""
 
-_NONE, _MISSING = "–", "not measured"
+WAYS_NOTE = (
+    "Beside each cost stands what the very file that was measured answers on official test images, on that provider and in that precision. "
+    "Where the model's own file was not measured, the speed is that of the same network with other weights (weights do not change it) and the "
+    "accuracy, in fp32 only, the run's."
+)
+"""How to read the table of every way."""
+
+_NONE, _MISSING, _MINUS = "–", "not measured", "\N{MINUS SIGN}"
 
 
 def assumptions(costs: Costs) -> tuple[str, ...]:
@@ -32,11 +50,15 @@ def assumptions(costs: Costs) -> tuple[str, ...]:
         "learning time.",
         "In brackets: at the quickest and the slowest measured window; where there are none, windows were not kept.",
     ]
+    if costs.measured:
+        texts.append(f"Measured on {'; '.join(dict.fromkeys(_machine(each.measured) for each in costs.measured))}.")
     if any(each.kwh_per_million is not None for each in costs.measured):
         texts.append(
             f"Energy is that of the measured work alone, without idle time. CO₂: {assumed.grams_per_kwh:g} g per kWh of electricity "
             "(--grams-per-kwh), a round assumption; look up your grid's."
         )
+    elif costs.measured:
+        texts.append("Energy and CO₂: not measured on these machines.")
     if costs.all_training is not None:
         runs = sum(model.runs for model in costs.models)
         texts.append(
@@ -78,29 +100,40 @@ def spending_table(costs: Costs) -> Table:
 
 
 def model_cost_table(costs: Costs) -> Table:
-    """Each model with its cheapest steady way to run, its training, and both together."""
-    rows = []
-    for model in costs.models:
-        value, _, detail = figure(model.balanced_accuracy).partition(" ")
-        rows.append(
-            (
-                Cell(f"{model.number}  {model.title}", model.section),
-                Cell(value, detail, bool(model.leak)),
-                *_running(model),
-                Cell(_NONE if model.training is None else money(model.training), f"{clock(model.training_s.mean)} a run"),
-                Cell(_together(model), "" if model.training_per_million is None else f"training {money(model.training_per_million)}"),
-            )
+    """Each model with its cheapest way to run and what it answers so, its training, and both together."""
+    rows = tuple(
+        (
+            Cell(f"{model.number}  {model.title}", f"{_title(model)}; {model.section}"),
+            *_running(model),
+            Cell(_NONE if model.training is None else money(model.training), f"{clock(model.training_s.mean)} a run"),
+            Cell(_together(model), "" if model.training_per_million is None else f"training {money(model.training_per_million)}"),
         )
+        for model in costs.models
+    )
     currency = _currency(costs)
     columns = (
         "Model",
-        "Balanced accuracy, %",
-        "Cheapest way",
+        "Balanced accuracy in the cheapest way, %",
         f"Running, {currency} a million",
+        "Cheapest way",
         f"Training, {currency}",
         f"Together, {currency} a million",
     )
-    return Table(columns, tuple(rows))
+    return Table(columns, rows)
+
+
+def ways_tables(costs: Costs) -> tuple[tuple[str, Table], ...]:
+    """Of each model that was measured: its title, and every way to run it with what it answers so."""
+    energy = any(way.joules_per_image is not None for model in costs.models for way in model.ways)
+    columns = (
+        "Way", f"Running, {_currency(costs)} a million", "Balanced accuracy so, %", "Accuracy against fp32, points", "Images/s", "Latency p95, ms",
+        "File, MB", *(("kWh a million", "CO₂ a million, g") if energy else ()),
+    )  # fmt: skip
+    found = []
+    for model in costs.models:
+        rows = tuple((*_way_cells(model, way), *(_energy(way, costs) if energy else ())) for way in model.ways)
+        found.append((f"{model.number}  {model.title}: {_title(model)}", Table(columns, rows)))
+    return tuple(each for each in found if each[1].rows)
 
 
 def break_even_table(costs: Costs) -> Table:
@@ -145,18 +178,57 @@ def _speed(measured: Measurement) -> tuple[Cell, ...]:
     )
 
 
+def _machine(measured: Measurement) -> str:
+    return f"{measured.card} with {measured.hardware}" if measured.card else measured.hardware
+
+
 def _network(measured: Measurement) -> Cell:
     how = "trained file" if measured.made == "exported" else "random weights"
     return Cell(f"{network_title(measured.backbone)}, {measured.image_size_px} px", f"{measured.labels} labels, {how}")
 
 
-def _running(model: ModelCost) -> tuple[Cell, Cell]:
+def _running(model: ModelCost) -> tuple[Cell, Cell, Cell]:
     way = model.cheapest
     if way is not None:
-        return Cell(way.describe, f"batch {way.throughput_batch}"), _cost(way.cost_per_million)
-    if not model.ways:
+        return _answers(model, way), _cost(way.cost_per_million), Cell(way.describe, f"batch {way.throughput_batch}")
+    value, _, detail = figure(model.balanced_accuracy).partition(" ")
+    why = Cell(_NONE, model.why_none) if model.ways else Cell(_MISSING)
+    return Cell(value, f"{detail}; the run's".removeprefix("; "), bool(model.leak)), Cell(_NONE), why
+
+
+def _answers(model: ModelCost, way: Deployment) -> Cell:
+    """The accuracy that belongs to this way."""
+    if way.accuracy is None:
+        return Cell(_MISSING, leaks=bool(model.leak))
+    value, _, bounds = estimate(way.accuracy).partition(" ")
+    if way.accuracy_of == "run" or way.measured is None:
+        return Cell(value, f"{bounds}; the run's".removeprefix("; "), bool(model.leak))
+    return Cell(value, f"{bounds}; this file's".removeprefix("; "), bool(model.leak))
+
+
+def _way_cells(model: ModelCost, way: Deployment) -> tuple[Cell, ...]:
+    difference = way.measured.difference_to_fp32_points if way.measured else None
+    against = _NONE if difference is None else f"{difference:+.2f}".replace("-", _MINUS)
+    return (
+        Cell(way.describe, f"batch {way.throughput_batch}"),
+        _cost(way.cost_per_million),
+        _answers(model, way),
+        Cell(against, "" if way.keeps_accuracy else f"loses more than {MOST_POINTS_LOST:g}"),
+        Cell(_round(way.images_per_second), "" if way.steady else "NOT STEADY"),
+        Cell(f"{way.latency_ms:.3g}", f"batch {way.latency_batch}"),
+        Cell(f"{way.file_size_mb:.3g}", way.file or "other weights"),
+    )
+
+
+def _energy(way: Deployment, costs: Costs) -> tuple[Cell, Cell]:
+    joules = way.joules_per_image
+    if joules is None:
         return Cell(_MISSING), Cell(_MISSING)
-    return Cell(_NONE, "none is steady" if not any(way.steady for way in model.ways) else "no price"), Cell(_NONE)
+    return Cell(money(energy_per_million(joules))), Cell(money(carbon_per_million(joules, costs.assumed.grams_per_kwh)))
+
+
+def _title(model: ModelCost) -> str:
+    return f"{network_title(model.backbone)}, {model.image_size_px} px"
 
 
 def _together(model: ModelCost) -> str:
@@ -185,7 +257,7 @@ def _accuracy(measured: Measurement) -> Cell:
         return Cell(_MISSING if measured.made == "exported" else _NONE)
     parts = [f"{found.dataset}, {found.split}, {found.images} images"]
     if found.difference_to_fp32_points is not None:
-        parts.append(f"accuracy {found.difference_to_fp32_points:+.2f} points against fp32".replace("-", "\N{MINUS SIGN}"))
+        parts.append(f"accuracy {found.difference_to_fp32_points:+.2f} points against fp32".replace("-", _MINUS))
     if found.same_labels_as_fp32 is not None:
         parts.append(f"{100 * found.same_labels_as_fp32:.2f} % same labels")
     return Cell(f"{100 * found.balanced_accuracy:.1f}", "; ".join(parts))

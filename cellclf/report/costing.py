@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from cellclf.documents import Document
 from cellclf.evaluation.paired import Spread
 from cellclf.report.cost import Cost, amortised_per_million, break_even, carbon_per_million, cost_of, energy_per_million, images_a_day, training_cost
-from cellclf.report.deployments import Deployment, deployments
+from cellclf.report.deployments import Deployment, deployments, ways_of
 from cellclf.report.figures import Figure, ModelFigures, Section
 from cellclf.report.prices import Assumptions, Price, measured_price, price_of
 from cellclf.studies.measurements import Measurement
@@ -25,7 +25,7 @@ class MeasuredCost(Document):
 
 
 class ModelCost(Document):
-    """One model of a section. ways: how its network was measured to run, cheapest first, what was not steady last; () where it was not measured.
+    """One model of a section. ways: how it can be run, cheapest first, what was not steady last; () where its network was not measured.
 
     training_s: of one run; training: its money, None where that machine has no price; training_per_million: spread over the lifetime.
     """
@@ -33,6 +33,8 @@ class ModelCost(Document):
     section: str
     number: int
     title: str
+    backbone: str
+    image_size_px: int
     runs: int
     balanced_accuracy: Figure
     leak: str
@@ -43,9 +45,28 @@ class ModelCost(Document):
     training_per_million: float | None
 
     @property
+    def best(self) -> tuple[Deployment, ...]:
+        """On each kind of machine the cheapest way that has a price, was steady, and whose own accuracy is known and kept; else none there."""
+        found: dict[tuple[str, str | None], Deployment] = {}
+        for way in self.ways:
+            if way.steady and way.cost_per_million and way.accuracy and way.keeps_accuracy:
+                found.setdefault((way.hardware, way.gpu), way)
+        return tuple(found.values())
+
+    @property
     def cheapest(self) -> Deployment | None:
-        """The cheapest way that was steady and has a price."""
-        return next((way for way in self.ways if way.steady and way.cost_per_million), None)
+        """The cheapest of the best ways."""
+        return next(iter(self.best), None)
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no best way; '' where there is one."""
+        if self.best:
+            return ""
+        steady = [way for way in self.ways if way.steady]
+        priced = [way for way in steady if way.cost_per_million]
+        kept = "no way that was steady keeps the accuracy" if any(way.accuracy for way in priced) else "no way's own accuracy was measured"
+        return "not measured" if not self.ways else "none is steady" if not steady else "no price" if not priced else kept
 
 
 class BreakEven(Document):
@@ -109,15 +130,21 @@ def _model(section: Section, model: ModelFigures, ways: dict[tuple[str, int], tu
         section=section.title,
         number=model.number,
         title=model.title,
+        backbone=model.backbone,
+        image_size_px=model.image_size_px,
         runs=len(model.runs),
         balanced_accuracy=model.test.balanced_accuracy,
         leak=model.test.leak,
-        ways=tuple(sorted(ways.get((model.backbone, model.image_size_px), ()), key=_cheapness)),
+        ways=tuple(sorted(_own(model, ways), key=_cheapness)),
         training_s=model.learning_time,
         training_price=price,
         training=training,
         training_per_million=None if training is None else amortised_per_million(training, assumed.lifetime_images),
     )
+
+
+def _own(model: ModelFigures, ways: dict[tuple[str, int], tuple[Deployment, ...]]) -> tuple[Deployment, ...]:
+    return ways_of(ways.get((model.backbone, model.image_size_px), ()), model.fingerprints, model.test.balanced_accuracy.mean)
 
 
 def _cheapness(way: Deployment) -> tuple[bool, bool, float]:
@@ -126,7 +153,7 @@ def _cheapness(way: Deployment) -> tuple[bool, bool, float]:
 
 def _break_even(backbone: str, image_size_px: int, ways: Sequence[Deployment], assumed: Assumptions) -> BreakEven:
     by_kind: defaultdict[bool, list[Deployment]] = defaultdict(list)
-    for way in sorted(ways, key=_cheapness):
+    for way in sorted((way for way in ways if way.keeps_accuracy), key=_cheapness):
         by_kind[way.on_gpu].append(way)
     cpu, gpu = (next((way for way in by_kind[kind] if way.steady and way.price), None) for kind in (False, True))
     images, reason = None, ""

@@ -1,15 +1,17 @@
 """Measurements → the ways in which a network can be run, with what each costs, as a report shows and a choice weighs them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
 
+from cellclf.card import Estimate
 from cellclf.documents import Document
 from cellclf.report.cost import Cost, cost_of
 from cellclf.report.prices import Assumptions, Price, measured_price
 from cellclf.runtime.providers import PROVIDERS
-from cellclf.studies.measurements import Measurement
+from cellclf.studies.measurements import MeasuredAccuracy, Measurement
 
-__all__ = ["MOST_POINTS_LOST", "Deployment", "deployable", "deployments"]
+__all__ = ["MOST_POINTS_LOST", "Deployment", "deployable", "deployments", "ways_of"]
 
 MOST_POINTS_LOST = 0.3
 """Percentage points of accuracy that a coarser precision may cost before it is another model."""
@@ -22,6 +24,10 @@ class Deployment(Document):
 
     steady: whether the windows of both agreed; spread: the largest relative difference of the throughput's. price, cost_per_million: None where the
     machine has no price. joules_per_image: None where it was not measured.
+
+    file, file_sha256, recipe_fingerprint, data_fingerprint: what was measured and whose run it is of; '' where it was random weights, another model's
+    file, or not kept. measured: what that very file answers so, None where that was not measured. accuracy: the balanced accuracy that may stand
+    beside this cost for one model, and what it is of (see `ways_of`).
     """
 
     engine: str
@@ -41,6 +47,13 @@ class Deployment(Document):
     price: Price | None
     cost_per_million: Cost | None
     joules_per_image: float | None
+    file: str = ""
+    file_sha256: str = ""
+    recipe_fingerprint: str = ""
+    data_fingerprint: str = ""
+    measured: MeasuredAccuracy | None = None
+    accuracy: Estimate | None = None
+    accuracy_of: Literal["file", "run", "nothing"] = "nothing"
 
     @property
     def on_gpu(self) -> bool:
@@ -48,12 +61,19 @@ class Deployment(Document):
         return self.gpu is not None
 
     @property
+    def keeps_accuracy(self) -> bool:
+        """False where it was seen to lose more than MOST_POINTS_LOST percentage points against the fp32 file."""
+        difference = self.measured.difference_to_fp32_points if self.measured is not None else None
+        return difference is None or difference >= -MOST_POINTS_LOST
+
+    @property
     def describe(self) -> str:
         """In a few words."""
         sessions = f" × {self.sessions} sessions" if self.sessions > 1 else ""
         if self.gpu is not None:
             return f"{self.precision} on {self.gpu}, {self.provider.removesuffix('ExecutionProvider')}{sessions}"
-        return f"{self.precision} on {self.provider.removesuffix('ExecutionProvider')}, {self.threads} threads{sessions}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.precision} on {self.provider.removesuffix('ExecutionProvider')}, {threads}{sessions}"
 
 
 def deployable(measured: Measurement) -> bool:
@@ -65,26 +85,60 @@ def deployable(measured: Measurement) -> bool:
     return measured.engine in {row.engine for row in rows} and measured.provider in {row.runs_as for row in rows}
 
 
-def _loses(measured: Measurement) -> bool:
-    """Whether this way was seen to answer worse than the fp32 file; the accuracy beside a cost would not be its own."""
-    difference = measured.accuracy.difference_to_fp32_points if measured.accuracy is not None else None
-    return difference is not None and difference < -MOST_POINTS_LOST
-
-
 def deployments(measurements: Iterable[Measurement], assumed: Assumptions) -> dict[tuple[str, int], tuple[Deployment, ...]]:
-    """Measurements that differ in their batch alone as one deployment, by backbone and image size.
-
-    Without peers, and without ways that lose more than MOST_POINTS_LOST percentage points of accuracy against the fp32 file.
-    """
+    """Measurements of one file that differ in their batch alone as one deployment, by backbone and image size; without peers."""
+    chosen = [each for each in measurements if deployable(each)]
+    answers = {_answering(each): each.accuracy for each in chosen if each.accuracy is not None and each.file_sha256}
     grouped: defaultdict[tuple[str, int], defaultdict[tuple[object, ...], list[Measurement]]] = defaultdict(lambda: defaultdict(list))
-    for each in measurements:
-        if deployable(each):
-            way = (each.engine, each.precision, each.provider, each.threads, each.sessions, each.hardware, each.card)
-            grouped[each.backbone, each.image_size_px][way].append(each)
-    return {key: tuple(_deployment(rows, assumed) for rows in by_way.values() if not any(map(_loses, rows))) for key, by_way in grouped.items()}
+    for each in chosen:
+        way = (each.engine, each.precision, each.provider, each.threads, each.sessions, each.hardware, each.card, each.made, each.file_sha256)
+        grouped[each.backbone, each.image_size_px][way].append(each)
+    return {
+        key: tuple(_deployment(rows, assumed, answers.get(_answering(rows[0])) or _accuracy(rows)) for rows in by_way.values())
+        for key, by_way in grouped.items()
+    }
 
 
-def _deployment(rows: Sequence[Measurement], assumed: Assumptions) -> Deployment:
+def ways_of(ways: Iterable[Deployment], trained: Collection[tuple[str, str]], run: Estimate | None = None) -> tuple[Deployment, ...]:
+    """How one model can be run: its own files' measurements, and for what these lack the speed of the same network with other weights.
+
+    trained: the fingerprints of recipe and data of each of its runs. run: what its runs answer, in fp32. Beside a cost stands what the measured file
+    itself answered where it is the model's own; else, in fp32, which export and verify hold to what the run answers, the run's; else nothing.
+    """
+    everything = list(ways)
+    own = [way for way in everything if (way.recipe_fingerprint, way.data_fingerprint) in trained]
+    found = {_place(way): way for way in sorted((way for way in everything if way not in own), key=lambda way: way.steady)}
+    for way in own:
+        found.pop(_place(way), None)
+    return tuple(_with_accuracy(way, run) for way in (*own, *map(_of_others, found.values())))
+
+
+def _with_accuracy(way: Deployment, run: Estimate | None) -> Deployment:
+    if way.measured is not None:
+        return way.model_copy(update={"accuracy": way.measured.balanced, "accuracy_of": "file"})
+    known = way.precision == "fp32" and run is not None
+    return way.model_copy(update={"accuracy": run if known else None, "accuracy_of": "run" if known else "nothing"})
+
+
+def _of_others(way: Deployment) -> Deployment:
+    """Its speed alone."""
+    return way.model_copy(update={"file": "", "file_sha256": "", "recipe_fingerprint": "", "data_fingerprint": "", "measured": None})
+
+
+def _place(way: Deployment) -> tuple[object, ...]:
+    return way.engine, way.precision, way.provider, way.threads, way.sessions, way.hardware, way.gpu
+
+
+def _answering(measured: Measurement) -> tuple[object, ...]:
+    """What decides which labels come out: neither batch nor threads nor sessions do."""
+    return measured.file_sha256, measured.engine, measured.precision, measured.provider, measured.card
+
+
+def _accuracy(rows: Sequence[Measurement]) -> MeasuredAccuracy | None:
+    return next((row.accuracy for row in rows if row.accuracy is not None), None)
+
+
+def _deployment(rows: Sequence[Measurement], assumed: Assumptions, accuracy: MeasuredAccuracy | None) -> Deployment:
     """What was steady goes before what was not."""
     first = min(rows, key=lambda row: (not row.steady, row.batch))
     best = max(rows, key=lambda row: (row.steady, row.images_per_second))
@@ -107,4 +161,9 @@ def _deployment(rows: Sequence[Measurement], assumed: Assumptions) -> Deployment
         price=price,
         cost_per_million=price and cost_of(best.images_per_second, best.windows_images_per_second, price.per_hour, utilisation=assumed.utilisation),
         joules_per_image=best.joules_per_image,
+        file=first.model if first.made == "exported" else "",
+        file_sha256=first.file_sha256,
+        recipe_fingerprint=first.recipe_fingerprint,
+        data_fingerprint=first.data_fingerprint,
+        measured=accuracy,
     )

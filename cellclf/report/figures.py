@@ -145,7 +145,7 @@ class ModelFigures(Document):
 
     number: its place in the section, from 1. backbone: its name in BACKBONES. variation: its name in the study, '' outside one. conditions: as
     the same-conditions contract names them. reliability and roc are of the test set. Learning time in seconds, on a
-    machine of trained_cores; trained_gpu: the card that trained it, None for none.
+    machine of trained_cores; trained_gpu: the card that trained it, None for none. fingerprints: of recipe and data, a pair a run.
     """
 
     number: int
@@ -177,6 +177,7 @@ class ModelFigures(Document):
     doubts: tuple[Doubt, ...] = ()
     trained_cores: int | None = None
     trained_gpu: str | None = None
+    fingerprints: tuple[tuple[str, str], ...] = ()
 
 
 class Comparison(Document):

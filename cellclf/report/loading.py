@@ -43,6 +43,11 @@ class LoadedRun:
     validation: Answered
     test: Answered
 
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """Of its recipe and its data, as every file exported from it carries them."""
+        return self.setup.recipe.fingerprint, self.setup.data.fingerprint
+
 
 def load(run: Run) -> LoadedRun:
     """Read a finished run; raises RunError or StoredFileError naming what is missing, broken, or does not fit together."""

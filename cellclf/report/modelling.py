@@ -53,6 +53,7 @@ def figures_of(candidate: Candidate, *, number: int, published: Published | None
         doubts=doubts_of(candidate, operating),
         trained_cores=first.environment.cores,
         trained_gpu=_card(first.environment),
+        fingerprints=tuple(run.fingerprints for run in runs),
     )
 
 

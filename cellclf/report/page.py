@@ -1,7 +1,6 @@
 """A Report → its folder: report.md with plots, report.json, and one self-contained index.html. Needs jinja2 and matplotlib."""
 
 import importlib.util
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,19 @@ from cellclf.errors import MissingExtraError, StudyError
 from cellclf.report import cost_tables, tables
 from cellclf.report.cost_plots import cost_plot
 from cellclf.report.costing import Costs, cost_everything
-from cellclf.report.decision_table import decision_note, decision_table
 from cellclf.report.drawing import Drawing
 from cellclf.report.figures import Report, Section
 from cellclf.report.panels import confusion_plots, curve_plots, doubt_plots, reliability_plots, roc_plots
 from cellclf.report.plots import answers_plot, scatter_plot, side_by_side_plot
 from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions
 from cellclf.report.summary import in_short, methods
-from cellclf.report.words import leaking
+from cellclf.report.templating import environment_of_templates, tidy
 from cellclf.storage import new_file
 from cellclf.studies.measurements import Measurement
 
 __all__ = ["COST_NAME", "HTML_NAME", "JSON_NAME", "MARKDOWN_NAME", "PLOTS_FOLDER", "require_libraries", "write_report"]
 
 HTML_NAME, MARKDOWN_NAME, JSON_NAME, COST_NAME, PLOTS_FOLDER = "index.html", "report.md", "report.json", "cost.json", "plots"
-_TEMPLATES = Path(__file__).parent / "templates"
-_MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
 
 
 @dataclass(frozen=True)
@@ -66,11 +62,11 @@ def write_report(
     if folder.exists() and not folder.is_dir():
         raise StudyError(f"--output {folder} is a file; name a folder")
     require_libraries()
-    environment = _environment()
+    environment = environment_of_templates()
     costs = cost_everything(report.sections, measurements, assumed)
     plots = _draw(report, costs)
     content = _content(report, plots, costs)
-    markdown = _tidy(environment.get_template("report.md.j2").render(**content, plots_folder=PLOTS_FOLDER))
+    markdown = tidy(environment.get_template("report.md.j2").render(**content, plots_folder=PLOTS_FOLDER))
     page = environment.get_template("page.html.j2").render(**content, thumbnails=thumbnails or {}) if html else ""
     _write_plots(folder, plots.all())
     _write_text(folder / MARKDOWN_NAME, markdown)
@@ -85,27 +81,6 @@ def require_libraries() -> None:
     """Raise MissingExtraError where jinja2 or matplotlib is missing."""
     if importlib.util.find_spec("jinja2") is None or importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("writing a report", "train")
-
-
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=lambda name: name is None or ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["as_is"] = Markup  # our own plots and style sheet
-    environment.filters["md"] = _markdown
-    environment.filters["md_cell"] = _markdown_cell
-    environment.filters["leaking"] = leaking
-    environment.filters["decision_table"] = decision_table
-    environment.filters["decision_note"] = decision_note
-    environment.globals["style"] = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return environment
 
 
 def _content(report: Report, plots: _Plots, costs: Costs) -> dict[str, Any]:
@@ -178,20 +153,3 @@ def _write_plots(folder: Path, drawings: Sequence[Drawing]) -> None:
 def _write_text(path: Path, text: str) -> None:
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _tidy(text: str) -> str:
-    """Without spaces at the ends of lines and without more than one empty line in a row."""
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)).strip() + "\n"
-
-
-def _markdown(text: object) -> str:
-    """Text that Markdown shows as it is."""
-    return str(text).translate(_MARKDOWN_SPECIAL)
-
-
-def _markdown_cell(cell: tables.Cell) -> str:
-    text = f"`{cell.text.replace('`', chr(39)).replace('|', '/')}`" if cell.code and cell.text else _markdown(cell.text)
-    plain = cell.detail.startswith(("[", "±"))
-    detail = f" {_markdown(cell.detail if plain else f'({cell.detail})')}" if cell.detail else ""
-    return f"{text}{detail}{' **LEAKS**' if cell.leaks else ''}"

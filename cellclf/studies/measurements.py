@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from cellclf.card import Estimate
 from cellclf.documents import Document
 from cellclf.errors import StoredFileError
 from cellclf.runtime.providers import PROVIDERS
@@ -28,8 +29,9 @@ Made = Literal["exported", "skeleton"]
 class MeasuredAccuracy(Document):
     """What exactly the measured file answers on exactly the measured provider, on `images` images of a data set's split.
 
-    accuracy, balanced_accuracy: shares. difference_to_fp32_points: accuracy − that of the fp32 file on these images, in percentage points.
-    same_labels_as_fp32: share of images called the same.
+    accuracy, balanced_accuracy: shares; balanced_accuracy_low, _high: 95 % interval over `groups` originals or patients, None where it was not kept.
+    difference_to_fp32_points: accuracy − that of the fp32 file on these images, in percentage points. same_labels_as_fp32: share of images called
+    the same.
     """
 
     dataset: str
@@ -39,14 +41,23 @@ class MeasuredAccuracy(Document):
     balanced_accuracy: float
     difference_to_fp32_points: float | None = None
     same_labels_as_fp32: float | None = None
+    balanced_accuracy_low: float | None = None
+    balanced_accuracy_high: float | None = None
+    groups: int | None = None
+
+    @property
+    def balanced(self) -> Estimate:
+        """The balanced accuracy with its interval."""
+        return Estimate(value=self.balanced_accuracy, low=self.balanced_accuracy_low, high=self.balanced_accuracy_high)
 
 
 class Measurement(Document):
     """One network on one engine and provider at one batch size, number of threads and number of sessions.
 
-    Weights do not change the speed, so a measurement holds for every run of the same backbone, image size and number of labels. latency_ms: one call
-    of `batch` images, by percentile ('50', '90', '95', '99'); images_per_second: at the median call, of all sessions together. model: the file, or
-    how the network was made. engine: onnxruntime (ours), or a peer: openvino, keras-predict, tf-function, onnxruntime-loop, torch-compile …
+    Weights do not change the speed, so a speed holds for every run of the same backbone, image size and number of labels; accuracy is of the very
+    file alone. file_sha256 names it, recipe_fingerprint and data_fingerprint tell whose run it is of; '' where they were not kept. latency_ms: one
+    call of `batch` images, by percentile ('50', '90', '95', '99'); images_per_second: at the median call, of all sessions together. model: the file,
+    or how the network was made. engine: onnxruntime (ours), or a peer: openvino, keras-predict, tf-function, onnxruntime-loop, torch-compile …
 
     steady: whether the windows agreed; a measurement that is not is shown and marked, and never wins a choice. windows_images_per_second: the
     throughput of each window; spread: their largest relative difference (0.05 = 5 %). load_s: opening the session; cold_start_s: process start to
@@ -68,6 +79,9 @@ class Measurement(Document):
     model: str
     hardware: str
     made: Made = "exported"
+    file_sha256: str = ""
+    recipe_fingerprint: str = ""
+    data_fingerprint: str = ""
     engine: str = "onnxruntime"
     steady: bool = True
     windows_images_per_second: tuple[Annotated[float, Field(gt=0)], ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import changes, paired, report
+from benchmarks.conftest import MODEL
 from benchmarks.contest import Contest, Entrant, Measured, Window, different_answers, entrants
 from benchmarks.cpu_page import page
 from benchmarks.cpu_rows import compact, rows_of
@@ -17,6 +18,7 @@ from benchmarks.processes import InvalidBenchmarkError
 from benchmarks.records import ReplayClock, all_samples, measurement, ratios, recorded
 from benchmarks.steadiness import Plan, Turns
 from benchmarks.subjects import STUDY_BACKBONES, exported_subjects, skeleton, subjects
+from cellclf.card import read_model_file
 from cellclf.environment import Environment
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement
@@ -125,6 +127,9 @@ def test_a_record_keeps_samples_windows_ratios_and_why_a_figure_is_missing(conte
     row = content["benchmarks"][0]
     found = Measurement.parse(json.dumps(row["extra_info"][EXTRA_INFO_KEY]), where="test")
     assert found.engine == OURS and found.made == "exported" and found.model.endswith(".onnx")
+    file = read_model_file(MODEL)
+    origin = (found.file_sha256, found.recipe_fingerprint, found.data_fingerprint)
+    assert origin == (file.fingerprint, file.card.recipe_fingerprint, file.card.data_fingerprint)
     assert sum(each["calls"] for each in row["extra_info"]["windows"]) == len(row["stats"]["data"])
     assert len(row["extra_info"]["ratios"]) == 3
     assert set(row["extra_info"]["not_measured"]) >= {"gpu_memory_mb"}

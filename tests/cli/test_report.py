@@ -103,7 +103,7 @@ def test_the_cost_comes_from_the_benchmarks_file(cli: Cli, runs: Path) -> None:
     (runs / "speed.json").write_text(json.dumps({"benchmarks": [{"extra_info": {EXTRA_INFO_KEY: row}}]}))
     assert cli("report", "a", "--benchmarks", runs / "speed.json", "--markdown-only").code == 0
     page = (runs / "report" / "report.md").read_text()
-    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in page
+    assert "| fp32 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in page
     assert "| 0.178 |" in page
     given = ("--price-per-hour", "0.4", "--utilisation", "1", "--lifetime-images", "5000", "--grams-per-kwh", "50")
     assert cli("report", "a", "--benchmarks", runs / "speed.json", "--markdown-only", *given).code == 0

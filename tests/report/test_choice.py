@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellclf.card import Estimate
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError, UnknownNameError
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice, unbeaten
 from cellclf.report.comparing import Candidate
 from cellclf.report.contenders import Choice, Limits
-from cellclf.report.deployments import deployments
+from cellclf.report.deployments import deployments, ways_of
 from cellclf.report.eligible import eligible_runs
 from cellclf.report.prices import Assumptions
 from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement
@@ -118,11 +119,40 @@ def test_the_quicker_model_that_cannot_be_told_from_the_winner_is_offered_and_th
     assert {each.backbone: each.pareto for each in found.kept} == {"resnet50": True, "mobilenet": True, "vgg16": False}
 
 
+def own_file(run: Run, **changes: object) -> Measurement:
+    """A measurement of a file that was exported from the run."""
+    setup = run.setup()
+    told = {"file_sha256": "f" * 64, "recipe_fingerprint": setup.recipe.fingerprint, "data_fingerprint": setup.data.fingerprint}
+    return measurement(setup.recipe.backbone, 20.0, **told, **changes)
+
+
+def answered(lost_points: float | None) -> MeasuredAccuracy:
+    return MeasuredAccuracy(dataset="sample", split="test", images=9, accuracy=0.8, balanced_accuracy=0.8, difference_to_fp32_points=lost_points)
+
+
 def test_a_models_deployments_contend_on_their_own_quickest_first(runs: list[Run]) -> None:
-    measured = [measurement("resnet50", 50.0), measurement("resnet50", 20.0, precision="int8")]
+    measured = [measurement("resnet50", 50.0), own_file(runs[0], precision="int8", accuracy=answered(-0.1))]
     found = chosen(runs[:2], measured)
     assert [each.deployment.precision for each in found.kept if each.deployment] == ["int8", "fp32"]
     assert all(each.against_winner is None for each in found.kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"accuracy": answered(-0.72)}, "run so it loses more than 0.3 points of accuracy against its fp32 file"),
+        ({"accuracy": None}, "what it answers in int8 was not measured: export it so and measure that file ($CELLCLF_BENCH_MODELS)"),
+        (
+            {"accuracy": answered(0.0), "recipe_fingerprint": "another's"},
+            "what it answers in int8 was not measured: export it so and measure that file",
+        ),
+    ],
+)
+def test_a_way_whose_own_accuracy_is_lost_or_not_known_is_never_chosen(runs: list[Run], changes: dict[str, object], reason: str) -> None:
+    way = own_file(runs[0], precision="int8").model_copy(update=changes)
+    found = chosen(runs[:2], [measurement("resnet50", 50.0), way])
+    assert [each.deployment.precision for each in found.kept if each.deployment] == ["fp32"]
+    assert [each.excluded[0][: len(reason)] for each in found.excluded] == [reason]
 
 
 def test_a_deployment_takes_latency_from_the_smallest_batch_and_throughput_from_the_best() -> None:
@@ -158,13 +188,32 @@ def test_a_peer_is_no_deployment_and_engines_are_kept_apart() -> None:
 
 
 @pytest.mark.parametrize(("lost_points", "kept"), [(-0.72, False), (-0.04, True), (0.5, True), (None, True)])
-def test_a_way_that_loses_accuracy_is_not_offered_under_the_accuracy_of_another(lost_points: float | None, kept: bool) -> None:
-    accuracy = MeasuredAccuracy(
-        dataset="blood-cells", split="test", images=9, accuracy=0.8, balanced_accuracy=0.8, difference_to_fp32_points=lost_points
-    )
-    rows = [measurement("vgg16", 4.0), measurement("vgg16", 40.0, batch=32, accuracy=accuracy)]
-    (ways,) = deployments(rows, BUSY).values()
-    assert len(ways) == kept
+def test_a_way_keeps_its_accuracy_where_it_loses_at_most_a_little_against_fp32(lost_points: float | None, kept: bool) -> None:
+    rows = [measurement("vgg16", 4.0), measurement("vgg16", 40.0, batch=32, accuracy=answered(lost_points))]
+    ((way,),) = deployments(rows, BUSY).values()
+    assert way.keeps_accuracy is kept
+
+
+def test_ways_belong_to_a_file_and_only_speed_is_taken_from_another() -> None:
+    """Two files of one network and random weights; each model is shown with what its own file answers."""
+    told = {"data_fingerprint": "d", "accuracy": answered(0.0)}
+    mine = measurement("vgg16", 4.0, precision="int8", recipe_fingerprint="mine", file_sha256="mineint8", **told)
+    other = [
+        measurement("vgg16", 4.0, precision=precision, recipe_fingerprint="other", file_sha256=f"other{precision}", **told)
+        for precision in ("int8", "bf16", "fp32")
+    ]
+    one_thread = measurement("vgg16", 9.0, threads=1, precision="int8", recipe_fingerprint="mine", data_fingerprint="d", file_sha256="mineint8")
+    skeleton = measurement("vgg16", 5.0, precision="fp16", made="skeleton")
+    (ways,) = deployments([mine, one_thread, *other, skeleton], BUSY).values()
+    assert len(ways) == 6
+    found = ways_of(ways, [("mine", "d")], Estimate(value=0.9))
+    assert [(way.precision, way.threads, way.accuracy_of, way.accuracy and way.accuracy.value) for way in found] == [
+        ("int8", 2, "file", 0.8),
+        ("int8", 1, "file", 0.8),
+        ("bf16", 2, "nothing", None),
+        ("fp32", 2, "run", 0.9),
+        ("fp16", 2, "nothing", None),
+    ]
 
 
 def test_a_card_without_a_price_cannot_keep_a_limit_of_cost(runs: list[Run]) -> None:
@@ -240,13 +289,15 @@ def test_the_pareto_picture_is_a_picture_and_needs_measurements(runs: list[Run],
 
 def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Path, cli: Callable[..., Completed]) -> None:
     file = tmp_path / "b.json"
-    file.write_text(
-        json.dumps({"benchmarks": [{"extra_info": {EXTRA_INFO_KEY: each.model_dump(mode="json")}} for each in MEASURED]}), encoding="utf-8"
-    )
+    lossy = own_file(runs[0], precision="int8", accuracy=answered(-0.72))
+    records = [{"extra_info": {EXTRA_INFO_KEY: each.model_dump(mode="json")}} for each in (*MEASURED, lossy)]
+    file.write_text(json.dumps({"benchmarks": records}), encoding="utf-8")
     done = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-latency-ms", "60")
     assert done.code == 0, done.err
     assert "it cannot be told from mobilenet-0" in done.out
     assert "excluded: vgg16-0" in done.out
+    assert "excluded: resnet50-0, int8 on CPU, 2 threads: run so it loses more than 0.3 points" in " ".join(done.out.split())
+    assert "that very file was seen to lose at most 0.3 points" in " ".join(done.out.split())
     assert "cost of a million images at a utilisation of 0.5" in done.out
     assert "one CPU core: 0.05 USD an hour (2026-11, a round assumption" in done.out
     dear = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-cost", "2", "--price-per-hour", "0.36", "--json")

@@ -39,7 +39,7 @@ STUDY = Study(
     questions=(Question(text="Does depth matter?", factor="hidden", variations=("one", "two")),),
 )
 MEASUREMENT = Measurement(
-    backbone="mobilenet025", image_size_px=224, labels=2, precision="int8", provider="CPUExecutionProvider", batch=1, threads=2, calls=100,
+    backbone="mobilenet025", image_size_px=224, labels=2, precision="fp32", provider="CPUExecutionProvider", batch=1, threads=2, calls=100,
     latency_ms={"50": 3.21, "90": 4, "95": 4.56, "99": 7}, images_per_second=311.5, file_size_mb=0.34, model="m.onnx", hardware="test CPU, 2 cores",
 )  # fmt: skip
 
@@ -262,11 +262,12 @@ def test_the_folder_is_small(written: Path) -> None:
 def test_what_a_model_costs_stands_beside_its_accuracy_with_what_is_assumed(markdown: str, written: Path) -> None:
     """311.5 images/s at half use of a machine of 2 × 0.05 USD an hour: 10⁶ / 155.75 / 3600 × 0.1 = 0.1783 USD; a training of 70.5 s 0.00196 USD."""
     cost = markdown.partition("## Cost")[2].partition("\n## ")[0]
-    row = cells_of(next(line for line in cost.splitlines() if line.startswith("| 2  Two (made-up, official split)")))
-    assert row[2:] == ["int8 on CPU, 2 threads (batch 1)", "0.178", "0.00196 (0:01:10 a run)", "0.179 (training 0.000196)"]
+    row = cells_of(next(line for line in cost.splitlines() if line.startswith("| 2  Two (MobileNet 0.25, 224 px; made-up, official split)")))
+    assert row[1].endswith("; the run's")
+    assert row[2:] == ["0.178", "fp32 on CPU, 2 threads (batch 1)", "0.00196 (0:01:10 a run)", "0.179 (training 0.000196)"]
     assert "2 cores: 0.1 an hour; one CPU core: 0.05 USD an hour (2026-11, a round assumption" in cost
     assert "Utilisation 50 %" in cost
-    assert "| int8 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in cost
+    assert "| fp32 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in cost
     assert "not yet measured on a GPU" in cost
     assert cost.count("not measured") >= 5
     assert Costs.read(written / "cost.json").models[1].training == pytest.approx(70.5 / 3600 * 0.1)
@@ -277,7 +278,7 @@ def test_what_was_not_measured_is_said_to_be_so(collected: Collected, tmp_path: 
     cost = (tmp_path / "report.md").read_text().partition("## Cost")[2].partition("\n## ")[0]
     assert "What the networks cost to run was not measured; measure it with" in cost
     row = cells_of(next(line for line in cost.splitlines() if line.startswith("| 1  ")))
-    assert row[2:4] == ["not measured", "not measured"]
+    assert row[2:4] == ["–", "not measured"]
     assert row[5].startswith("– (training ")
     assert not (tmp_path / "index.html").exists()
 
