@@ -14,9 +14,7 @@ def row(found: dict[str, Any]) -> str:
     peer = f"{extra['peer_median_s']:.3f}" if "peer_median_s" in extra else ""
     ratio = f"{extra['peer_over_ours']:.2f} ({extra['peer_over_ours_lowest']:.2f}–{extra['peer_over_ours_highest']:.2f})" if peer else ""
     target = f"≥ {extra['target']:.2f}" if extra.get("target") else (f"≤ {extra['target_s']} s" if "target_s" in extra else "")
-    others = [
-        f"{name} {extra[name]:.2f}" for name in ("images_per_second", "share_of_bound", "decode_s", "network_s", "images", "limit") if name in extra
-    ]
+    others = [f"{name} {extra[name]:.2f}" for name in ("images_per_second", "share_of_bound", "most_over_naive", "images", "limit") if name in extra]
     if "stages_ms" in extra:
         others.append("ms an image: " + ", ".join(f"{stage} {value:.3f}" for stage, value in extra["stages_ms"].items()))
     return f"| {found['name']} | {stats['median']:.3f} | {peer} | {ratio} | {target} | {stats['rounds']} | {', '.join(others)} |"
@@ -27,7 +25,7 @@ def main() -> None:
     results = json.loads((RESULTS / "speed.json").read_text())
     machine = results["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    gpu = ", ".join(machine["gpus"]) or "none; not yet measured on a GPU"
+    gpu = ", ".join(machine["gpus"]) or "none (gpu.md has one)"
     lines = [
         "# Speed",
         "",

@@ -1,6 +1,7 @@
 """Files → predictions: the pipeline against the loop that most people write, with the same file on the same images."""
 
 import io
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ def float_network() -> bytes:
     return bytes(network.SerializeToString())
 
 
-@pytest.mark.parametrize("batch_size", [1, 16, 64])
+@pytest.mark.parametrize("batch_size", [1, 4, 16, 64])
 def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[Path], batch_size: int, rounds: int) -> None:
-    """Target: ≥ 4 times the naive loop, which gives the same labels."""
+    """Target: ≥ 4 times the naive loop, which gives the same labels; what two cores allow at most is most_over_naive of the bound."""
     classifier = Classifier(MODEL, device="cpu")
     session = onnxruntime.InferenceSession(float_network(), providers=["CPUExecutionProvider"])
     size = (classifier.card.width_px, classifier.card.height_px)
@@ -61,24 +62,64 @@ def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[P
     benchmark.extra_info["images_per_second"] = len(cells) / benchmark.stats.stats.median
 
 
-def test_the_work_conserving_bound(benchmark: Any, cells: list[Path], rounds: int) -> None:
-    """What one core would need for decoding and for the network alone, and what share of that bound the pipeline reaches on all cores."""
+class Shares:
+    """As many processes as cores, each with a part of the files and a one-thread classifier of its own: no hand-over, no lock, nothing shared."""
+
+    def __init__(self, paths: list[Path], processes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes, self._processes = [], []
+        for number in range(processes):
+            ours, theirs = context.Pipe()
+            self._processes.append(context.Process(target=_work_on, args=(theirs, paths[number::processes]), daemon=True))
+            self._processes[-1].start()
+            self._pipes.append(ours)
+        self.run()
+
+    def run(self) -> None:
+        """All parts once."""
+        for pipe in self._pipes:
+            pipe.send(True)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
+            pipe.send(False)
+            process.join()
+
+
+def _work_on(pipe: Any, paths: list[Path]) -> None:
+    """Decode and run a batch after the other, whenever told to."""
     classifier = Classifier(MODEL, device="cpu", threads=1)
+    size = {"height_px": classifier.card.height_px, "width_px": classifier.card.width_px}
+    while pipe.recv():
+        for start in range(0, len(paths), classifier.batch_size):
+            classifier.probabilities(np.stack([decode_file(path, **size) for path in paths[start : start + classifier.batch_size]]))
+        pipe.send(None)
+
+
+def test_the_work_conserving_bound(benchmark: Any, cells: list[Path], rounds: int) -> None:
+    """Target: ≥ 90 % of what as many independent processes as cores reach, each with its part of the files and nothing to wait for.
+
+    A core's time alone is no bound: two cores at work share caches and memory, and are together slower than twice one. most_over_naive: how far the
+    bound is above the naive loop, which no pipeline of this decoder and network exceeds.
+    """
     whole = Classifier(MODEL, device="cpu")
-    height, width = classifier.card.height_px, classifier.card.width_px
-    parts: list[tuple[float, float]] = []
+    session = onnxruntime.InferenceSession(float_network(), providers=["CPUExecutionProvider"])
+    shares = Shares(cells, whole.threads)
 
-    def alone() -> None:
+    def loop() -> float:
         started = time.perf_counter()
-        pixels = np.stack([decode_file(path, height_px=height, width_px=width) for path in cells])
-        decoded = time.perf_counter()
-        for start in range(0, len(pixels), 16):
-            classifier.probabilities(pixels[start : start + 16])
-        parts.append((decoded - started, time.perf_counter() - decoded))
+        naive(session, cells, (whole.card.width_px, whole.card.height_px))
+        return time.perf_counter() - started
 
-    compare(benchmark, lambda: list(whole.predict_many(cells)), alone, rounds=rounds, target=0.9 * whole.threads)
-    benchmark.extra_info["decode_s"], benchmark.extra_info["network_s"] = (float(np.median([part[at] for part in parts])) for at in (0, 1))
-    benchmark.extra_info["share_of_bound"] = benchmark.extra_info["peer_over_ours"] / whole.threads
+    naive_s = [loop() for _ in range(rounds)]
+    compare(benchmark, lambda: list(whole.predict_many(cells)), shares.run, rounds=2 * rounds, target=0.9)
+    naive_s += [loop() for _ in range(rounds)]
+    shares.close()
+    benchmark.extra_info["share_of_bound"] = benchmark.extra_info["peer_over_ours"]
+    benchmark.extra_info["most_over_naive"] = float(np.median(naive_s)) / benchmark.extra_info["peer_median_s"]
 
 
 def test_where_the_time_goes(benchmark: Any, cells: list[Path], rounds: int) -> None:

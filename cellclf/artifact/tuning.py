@@ -12,9 +12,8 @@ from cellclf.artifact.golden import golden_image
 from cellclf.card import ModelFile
 from cellclf.environment import usable_cores
 from cellclf.errors import InferenceError, MissingExtraError, ModelFileError, ProviderUnavailableError
-from cellclf.runtime.classifier import DEFAULT_BATCH
 from cellclf.runtime.plan import Machine, Plan
-from cellclf.runtime.providers import parse_device
+from cellclf.runtime.providers import PROVIDERS, parse_device
 from cellclf.runtime.rate import images_per_second
 from cellclf.runtime.session import Session, open_session
 
@@ -29,8 +28,9 @@ _ROUNDS = 5
 _EXTREMES = 2
 """Rounds that are left out of the noise, the best and the worst: a neighbour's burst says nothing of a setting."""
 
-_BATCHES = (8, DEFAULT_BATCH, 32)
-_GPU_BATCHES = (DEFAULT_BATCH, 64, 256)
+_DEFAULT = PROVIDERS["cpu"]
+_BATCHES = (1, _DEFAULT.batch, 16)
+_GPU_BATCHES = (16, 64, 256)
 _LONGEST_CALL_SHARE = 0.02
 """Of the time to spend, that one call of a batch may take; larger batches of slow networks are not tried."""
 
@@ -116,11 +116,11 @@ def tune(file: ModelFile, *, devices: Sequence[str] | None = None, seconds: floa
         for device, options in opened.usable
         for threads in _counts(cores)
         for batch in _batches(device)
-        if batch == DEFAULT_BATCH or opened.seconds_an_image * batch * (cores // threads) <= longest
+        if batch == _DEFAULT.batch or opened.seconds_an_image * batch * (cores // threads) <= longest
     ]
     window = seconds / (_ROUNDS * (len(singles) + len(many)))
     measured_singles = _measure(opened, singles, Setting("cpu", cores, 1, 1), window, "one image", stage)
-    measured_many = _measure(opened, many, Setting("cpu", 1, cores, DEFAULT_BATCH), window, "many images", stage)
+    measured_many = _measure(opened, many, Setting("cpu", 1, cores, _DEFAULT.batch), window, "many images", stage)
     return Tuning(measured_singles, measured_many, opened.left_out, chosen(file.fingerprint, measured_singles, measured_many))
 
 
@@ -230,7 +230,7 @@ def _measure(opened: _Opened, settings: Sequence[Setting], default: Setting, win
 
 
 def _batches(device: str) -> tuple[int, ...]:
-    """Batches to try on a provider; those of a GPU were not yet measured on one."""
+    """Batches to try on a provider."""
     target = parse_device(device)
     return _GPU_BATCHES if target is not None and target.provider.gpu else _BATCHES
 

@@ -14,8 +14,9 @@ from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table
 from cellclf.data.decoding import decode, decode_thumbnail
 from cellclf.errors import CellclfError
-from cellclf.runtime.classifier import DEFAULT_BATCH, EXPORTED, Classifier, Failure, Prediction
+from cellclf.runtime.classifier import EXPORTED, Classifier, Failure, Prediction
 from cellclf.runtime.inputs import expand
+from cellclf.runtime.providers import PROVIDERS
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -23,6 +24,8 @@ Record = Prediction | Failure
 
 _PAINTED_PX = 512
 """Longest side of a painted picture."""
+
+_BATCHES = f"{PROVIDERS['cpu'].batch} on a CPU, {PROVIDERS['cuda'].batch} on a GPU"
 
 _MANY = 2000
 """Images from which on half a minute of tuning may pay."""
@@ -34,7 +37,7 @@ def predict(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="An exported file. Default: the newest in exported/.")] = None,
     device: options.DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all that may be used.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help=f"Images a batch. Default: as tuned, else {DEFAULT_BATCH}.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=f"Images a batch. Default: as tuned, else {_BATCHES}.")] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Show so many labels an image.")] = 1,
     explain: Annotated[
         Path | None, typer.Option(help="Paint where the network looked: a .png for one image, else a folder with one for each.")

@@ -19,13 +19,10 @@ from cellclf.runtime.pipeline import in_order
 from cellclf.runtime.plan import Plan, load_plan
 from cellclf.runtime.session import OnNote, Session, open_session
 
-__all__ = ["DEFAULT_BATCH", "EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
+__all__ = ["EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
 
 EXPORTED = Path("exported")
 """Where `cellclf export` writes and `cellclf predict` looks, below the current folder."""
-
-DEFAULT_BATCH = 16
-"""Images a batch of predict_many, where there is no plan."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,11 @@ class Classifier:
         return self._first.provider
 
     @property
+    def batch_size(self) -> int:
+        """Images a call where there are many: the plan's, or the provider's own."""
+        return self.plan.batch if self.plan else self._first.target.provider.batch
+
+    @property
     def golden_tolerance(self) -> float:
         """How far probabilities here may be from the card's golden cases: the card's word, or the provider's where it computes more coarsely."""
         return max(self.card.golden_tolerance, self._first.target.provider.golden_tolerance)
@@ -162,10 +164,10 @@ class Classifier:
         """One record an input, in input order; an unreadable input becomes a Failure and the others go on.
 
         Each of `threads` workers decodes a batch and runs it on one CPU thread, so that no core waits for another; at most a few batches are held.
-        batch_size None: the plan's, or 16. A plan may share the threads out to fewer sessions.
+        batch_size None: `batch_size`. A plan may share the threads out to fewer sessions.
         """
         threads, sessions = self._many
-        chunks = _chunks((str(path) for path in paths), batch_size or (self.plan.batch if self.plan else DEFAULT_BATCH))
+        chunks = _chunks((str(path) for path in paths), batch_size or self.batch_size)
         for records in in_order(lambda chunk: self._predict_chunk(chunk, threads, sessions), chunks, workers=threads * sessions):
             yield from records
 

@@ -35,7 +35,8 @@ class Provider:
     options that `tune` tries beside these; one is used only where it gives the numbers of the file's golden cases. gpu: whether it takes a device
     number. libraries: shared libraries it loads, with {cuda} for the CUDA generation that this ONNX Runtime was built for. golden_tolerance: how
     far its probabilities may be from a file's golden cases where that is more than the file allows; 0 = it computes in the file's own precision.
-    memory_option: the option that limits its memory, in bytes.
+    memory_option: the option that limits its memory, in bytes. batch: images a call where there are many and nothing was tuned; a core is quickest
+    with few, whose features stay in its cache (benchmarks/batches.py), a GPU with many.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Provider:
     libraries: tuple[str, ...] = ()
     golden_tolerance: float = 0.0
     memory_option: str | None = None
+    batch: int = 4
 
 
 _CUDA_LIBRARIES = ("libcudart.so.{cuda}", "libcublasLt.so.{cuda}", "libcublas.so.{cuda}", "libcudnn.so.9")
@@ -85,6 +87,7 @@ PROVIDERS: Table[Provider] = Table(
             name="cuda",
             runs_as="CUDAExecutionProvider",
             gpu=True,
+            batch=64,
             options=_CUDA_OPTIONS,
             options_by_precision={"fp16": {"prefer_nhwc": "1"}},  # 1.4 to 2.3 times faster on all five study backbones (docs/results/gpu.md)
             variants=_CUDA_VARIANTS,
@@ -95,6 +98,7 @@ PROVIDERS: Table[Provider] = Table(
             name="tensorrt",
             runs_as="TensorrtExecutionProvider",
             gpu=True,
+            batch=64,
             memory_option="trt_max_workspace_size",
             # True, not 1: its parser knows nothing else. The path becomes a folder of the network, its precision and the GPU.
             options={"trt_engine_cache_enable": "True", "trt_engine_cache_path": "", "trt_timing_cache_enable": "True"},

@@ -196,7 +196,8 @@ class Engine:
         if not pixels:
             return found
         try:
-            rows = network.probabilities(np.stack(pixels))
+            size = network.batch_size
+            rows = np.concatenate([network.probabilities(np.stack(pixels[start : start + size])) for start in range(0, len(pixels), size)])
         except (InferenceError, ModelFileError):
             return RefusedError(500, "the network could not be run on these images", reason="inference")
         predictions = network.predictions([job.work.names[job.index] for job in readable], rows)

@@ -19,7 +19,11 @@ Record = Prediction | Failure
 
 
 class Network(Protocol):
-    """What the engine needs of a model; a Classifier is one."""
+    """What the engine needs of a model; a Classifier is one. batch_size: images a call with which it is quickest."""
+
+    @property
+    def batch_size(self) -> int:
+        """At least 1."""
 
     def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
         """uint8 [batch, height, width, 3] → float32 [batch, classes]; called from several threads."""

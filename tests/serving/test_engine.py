@@ -22,7 +22,8 @@ WAIT_S = 60
 class Counting:
     """A network whose answer is its image's first pixel; it waits while it is held."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, batch_size: int = 64) -> None:
+        self.batch_size = batch_size
         self.batches: list[int] = []
         self.go, self.entered = threading.Event(), threading.Event()
         self.go.set()
@@ -93,6 +94,19 @@ def test_records_come_in_the_order_of_the_images_in_batches_of_at_most_max_batch
     done = run(scenario, workers=workers)
     assert sum(batch.images for batch in done) == sum(network.batches) == 35
     assert max(network.batches) <= 4
+
+
+def test_a_batch_is_run_in_calls_of_what_its_network_is_quickest_with() -> None:
+    network = Counting(batch_size=3)
+
+    async def scenario(engine: Engine) -> None:
+        work = work_of(network, [pixels(number) for number in range(8)])
+        engine.submit(work)
+        assert labels(await work.future) == [str(number) for number in range(8)]
+
+    done = run(scenario, max_batch=8)
+    assert [batch.images for batch in done] == [8]
+    assert network.batches == [3, 3, 2]
 
 
 def test_requests_are_run_together_when_they_wait_together() -> None:

@@ -1,0 +1,78 @@
+"""How many images a call make a core quickest, all cores at work: the reason for `batch` in the table of providers.
+
+    python -m benchmarks.batches [FILE.onnx …]
+
+Default: the shipped file, and MobileNet, ResNet50 and Xception with random weights. One session a core, of one thread each; batches in turns.
+"""
+
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.conftest import MODEL
+from benchmarks.skeleton import make
+from cellclf.card import ModelFile, read_model_file
+from cellclf.data.prepare import DataRequest
+from cellclf.environment import usable_cores
+from cellclf.runtime.session import Session, open_session
+from cellclf.training.recipe import make_recipe
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+BACKBONES = ("mobilenet", "resnet50", "xception")
+ROUNDS, WINDOW_S = 5, 1.0
+
+
+def rate(session: Session, shape: tuple[int, ...], batch: int, callers: int) -> float:
+    """Images a second of `callers` threads for WINDOW_S."""
+    images = np.random.default_rng(0).integers(0, 256, size=(batch, *shape), dtype=np.uint8)
+    done = [0] * callers
+    until = time.perf_counter() + WINDOW_S
+    started = time.perf_counter()
+
+    def calls(number: int) -> None:
+        while time.perf_counter() < until:
+            session.run(images)
+            done[number] += batch
+
+    threads = [threading.Thread(target=calls, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.perf_counter() - started)
+
+
+def measure(file: ModelFile) -> dict[int, float]:
+    """Median images a second by batch size."""
+    cores = usable_cores()
+    session = open_session(file.content, device="cpu", threads=1, sessions=cores, precision=file.card.precision)
+    shape = (file.card.height_px, file.card.width_px, 3)
+    found: dict[int, list[float]] = {batch: [] for batch in BATCHES}
+    for _ in range(ROUNDS):
+        for batch in BATCHES:
+            found[batch].append(rate(session, shape, batch, cores))
+    return {batch: statistics.median(rates) for batch, rates in found.items()}
+
+
+def main() -> None:
+    """A line a file: images a second at each batch size, and over that of one image."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(name) for name in sys.argv[1:]]
+        if not files:
+            files = [MODEL]
+            for backbone in BACKBONES:
+                make(make_recipe(backbone, DataRequest(data="blood-cells"), weights="none"), Path(folder) / backbone)
+                files.append(Path(folder) / backbone / "fp32.onnx")
+        for path in files:
+            found = measure(read_model_file(path))
+            name = path.stem if path.parent.parent != Path(folder) else path.parent.name
+            print(f"{name:<24}", "  ".join(f"{batch}: {speed:,.0f} ({speed / found[1]:.2f})" for batch, speed in found.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
