@@ -11,7 +11,6 @@ from benchmarks.cpu_rows import Row, Target, compact, rows_of, targets
 from benchmarks.engines import ENGINES, OURS
 from benchmarks.records import WINDOWS_KEY
 from benchmarks.steadiness import NEEDED, TOLERANCE
-from benchmarks.training_records import TRAINING_KEY
 from cellclf.backbones import BACKBONES
 
 __all__ = ["page"]
@@ -30,7 +29,7 @@ def page(content: dict[str, Any]) -> str:
     if batches:
         lines += ["", "## Against the targets", "", *_targets(targets(rows, small=batches[0], large=batches[-1]))]
     lines += ["", "## Predictions", *_subjects(rows), "", "## Accuracy of exactly these files", "", *_accuracy(rows)]
-    return "\n".join([*lines, "", "## Training", "", *_training(content), ""])
+    return "\n".join([*lines, ""])
 
 
 def _head(content: dict[str, Any], rows: Sequence[Row]) -> list[str]:
@@ -41,7 +40,7 @@ def _head(content: dict[str, Any], rows: Sequence[Row]) -> list[str]:
     skeletons = sorted({row.measured.model for row in rows if row.measured.made == "skeleton"})
     missing = sorted({reason for row in rows for name, reason in row.extra["not_measured"].items() if name == "joules_per_image"})
     return [
-        "# CPU: what a prediction and a training step cost",
+        "# CPU: what a prediction costs",
         "",
         "Written by `make results-cpu` from cpu.json, which holds the raw samples; no figure is typed.",
         "",
@@ -144,34 +143,6 @@ def _accuracy(rows: Iterable[Row]) -> list[str]:
             f"| `{each.model}` | {each.provider} | {each.precision} | {where} | {accuracy.accuracy:.4f} | {accuracy.balanced_accuracy:.4f} "
             f"| {difference} | {same} |"
         )
-    return lines
-
-
-def _training(content: dict[str, Any]) -> list[str]:
-    found = [each["extra_info"][TRAINING_KEY] for each in content["benchmarks"] if TRAINING_KEY in each["extra_info"]]
-    if not found:
-        return [NOTHING]
-    lines = [
-        "Steps of `cellclf train`'s own network and loss on pixels from the image cache, without augmentation. Input stall: what a step takes",
-        "longer than with a batch that stays in memory. The time of a study's row is an estimate: compiling, the epochs at this speed, and their",
-        "passes over validation images; decoding, which is done once a data set, and start-up are left out.",
-        "",
-        "| backbone | px | precision | batch | images/s | input stall | compile s | validation images/s | RAM MB | study row, estimated h |",
-        "|---" * 10 + "|",
-    ]
-    for each in found:
-        row = each["study_row"]
-        stall = "" if each["input_stall"] is None else f"{each['input_stall']:+.1%}"
-        hours = "" if row is None else f"{row['estimated_s'] / 3600:.1f} ({row['study']}; {row['images']} images, {row['epochs']} epochs)"
-        lines.append(
-            f"| {BACKBONES[each['backbone']].title} | {each['image_size_px']} | {each['precision']} | {each['batch']} "
-            f"| {each['images_per_second']:.2f}{'' if each['steady'] else ' *'} | {stall} | {each['compile_s']:.1f} "
-            f"| {each['predict_images_per_second']:.1f} | {_number(each['peak_ram_mb'], '.0f')} | {hours} |"
-        )
-    compared = [each for each in found if sum(other["backbone"] == each["backbone"] for other in found) > 1]
-    if compared:
-        best = max(compared, key=lambda each: float(each["images_per_second"]))
-        lines += ["", f"Quickest for {BACKBONES[best['backbone']].title} here: {best['precision']} at batch {best['batch']}."]
     return lines
 
 

@@ -4,7 +4,6 @@ Speeds are those with the copies of images to the card and of probabilities back
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.record import Result
@@ -20,7 +19,10 @@ LABELS = 4
 
 
 def gpu_measurements(result: Result, on_cpu: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
-    """Our engine's rows that have figures; a file's size is that of the same network on the CPU, in the same precision."""
+    """Our engine's rows that have figures; a file's size is that of the same network on the CPU, in the same precision.
+
+    windows_images_per_second: at the median and at the 99th percentile of a call with its copies. steady: whether the network's own windows agreed.
+    """
     sizes = {(each.backbone, each.precision): each.file_size_mb for each in on_cpu}
     environment = result.machine.environment
     return tuple(
@@ -39,7 +41,8 @@ def gpu_measurements(result: Result, on_cpu: tuple[Measurement, ...]) -> tuple[M
             model="random weights",
             made="skeleton",
             hardware=f"{result.machine.gpu['name']}, {environment.cpu}, {environment.cores} cores",
-            steady=row["latency_from_host"]["agree"],
+            steady=not row["unsteady"],
+            windows_images_per_second=tuple(1000 * row["batch"] / row["latency_from_host"]["ms"][percent] for percent in ("50", "99")),
             cores=environment.cores,
             gpu=result.machine.gpu["name"],
         )
@@ -84,10 +87,3 @@ def _way(each: BreakEven, kind: str) -> str:
     if way is None or way.cost_per_million is None:
         return "– | –"
     return f"{way.describe}, batch {way.throughput_batch}: {way.images_per_second:,.0f} images/s | {way.cost_per_million.value:.3g}"
-
-
-def read_cpu(folder: Path) -> tuple[Measurement, ...]:
-    """The committed CPU table."""
-    from cellclf.studies.measurements import read_measurements
-
-    return read_measurements(folder / "cpu.json")

@@ -6,8 +6,10 @@ Reads docs/results/gpu/*.json, where the JSON that came back from the machine is
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.measurements import as_benchmark_json, costs, gpu_measurements, pays_lines
 from benchmarks.gpu.record import STUDY_BACKBONES, Result
 from cellclf.backbones import BACKBONES
+from cellclf.studies.measurements import read_measurements
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 NOT_YET = "not yet measured on a GPU"
@@ -17,8 +19,11 @@ TARGET_TRAINING, TARGET_INPUT, TARGET_STUDY_S, TARGET_P99_MS = 0.8, 0.02, 600, 0
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page, and gpu.json for `cellclf report` and `choose`."""
     (RESULTS / "gpu.md").write_text(page(RESULTS / "gpu"), encoding="utf-8")
+    if (measured := RESULTS / "gpu" / "inference.json").exists():
+        found = gpu_measurements(Result.read(measured), read_measurements(RESULTS / "cpu.json"))
+        (RESULTS / "gpu.json").write_text(as_benchmark_json(found), encoding="utf-8")
 
 
 def page(folder: Path) -> str:
@@ -36,6 +41,7 @@ def page(folder: Path) -> str:
     lines += ["", "## Machine", "", *_machines(found)]
     lines += ["", "## Ceilings", "", *_ceilings(found.get("ceilings"))]
     lines += ["", "## Inference, fp16", "", *_inference(found.get("inference"), found.get("ceilings"))]
+    lines += ["", "## When a GPU pays", "", *_pays(found.get("inference"), folder.parent / "cpu.json")]
     lines += ["", "## Training speed, bf16", "", *_training(found.get("training"))]
     lines += ["", "## Depthwise convolutions in training, JAX", "", *_depthwise(found.get("depthwise"))]
     lines += ["", "## The four-backbone blood-cell study", "", *_study(found)]
@@ -123,6 +129,13 @@ def _inference_row(row: dict[str, Any], bound: dict[str, Any] | None, peer: dict
         f"{start} {speed:,.0f}{unsteady} | {share} | {ratio} | {target} | {ms['50']:.3f} / {ms['90']:.3f} / {ms['99']:.3f} "
         f"| {copies['50']:.3f} / {copies['99']:.3f} | {row['max_difference']:.1g} | {chosen} |"
     )
+
+
+def _pays(result: Result | None, cpu: Path) -> list[str]:
+    if result is None or not cpu.exists():
+        return [f"From how many images a day a GPU costs less than CPU cores: {NOT_YET}."]
+    on_cpu = read_measurements(cpu)
+    return pays_lines(costs(on_cpu, gpu_measurements(result, on_cpu)))
 
 
 def _verdict(backbone: str, speed: float, peer: dict[str, Any] | None) -> str:

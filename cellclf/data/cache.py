@@ -61,11 +61,12 @@ def hash_files(files: Sequence[Path], *, on_progress: OnProgress | None = None) 
             return None
 
     digests: list[str | None] = []
+    parts = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]  # a task a file would cost more than most files do
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for done, value in enumerate(pool.map(digest, files), start=1):
-            digests.append(value)
-            if on_progress and (done % 500 == 0 or done == len(files)):
-                on_progress("reading", done, len(files))
+        for values in pool.map(lambda part: [digest(path) for path in part], parts):
+            digests += values
+            if on_progress:
+                on_progress("reading", len(digests), len(files))
     return digests
 
 
