@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--thorough", action="store_true", help="search more of ONNX Runtime's options (minutes more a backbone)")
     parser.add_argument("--limit-s", type=float, default=560, help="end by then")
     parser.add_argument("--hold-s", type=float, default=100, help="longest wait for all to be ready")
-    parser.add_argument("--turn-s", type=float, default=60, help="longest turn: one engine, one backbone, all batch sizes")
-    parser.add_argument("--search-s", type=float, default=14, help="ONNX Runtime tries no further option for a batch size after so long")
+    parser.add_argument("--turn-s", type=float, default=90, help="longest turn: one engine, one backbone, all batch sizes")
+    parser.add_argument("--search-s", type=float, default=25, help="ONNX Runtime tries no further option for a batch size after so long")
     options = parser.parse_args()
     until = time.monotonic() + options.limit_s
     rows = _done(options.out / "inference.json", options.check)

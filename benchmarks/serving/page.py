@@ -49,6 +49,7 @@ def _capacity(part: dict[str, Any]) -> list[str]:
             f"{turn['served']['images_per_second']:.0f}",
             f"{turn['ratio']:.2f}",
             f"{turn['processor_ratio']:.2f}",
+            _client(turn["served"], part.get("cores")),
             f"{turn['served']['p50_ms']:.0f} / {turn['served']['p99_ms']:.0f}",
             turn["served"]["wrong"] + turn["served"]["failed"] + turn["served"]["connection_errors"],
         ]
@@ -58,8 +59,19 @@ def _capacity(part: dict[str, Any]) -> list[str]:
         f"wrk, {part['connections']} connections, one image a request, against `Classifier.predict_many`. "
         f"Median ratio {part['ratio']:.2f}; {_judged(part['ratio'], at_least=0.85)}.",
         "",
-        *_table(["in process, images/s", "served, images/s", "ratio", "by processor time", "p50 / p99, ms", "wrong or failed"], rows),
+        *_table(
+            ["in process, images/s", "served, images/s", "ratio", "by processor time", "client's share", "p50 / p99, ms", "wrong or failed"], rows
+        ),
+        "",
+        "Client's share: of all cores' time, what wrk itself took to send images and check answers; in process there is no client.",
     ]
+
+
+def _client(served: dict[str, Any], cores: int | None) -> str:
+    """wrk's share of the machine; parts of older runs have none."""
+    if cores is None or "client_processor_s" not in served:
+        return ""
+    return f"{served['client_processor_s'] / (served['seconds'] * cores):.0%}"
 
 
 def _overload(part: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -99,7 +100,7 @@ def cellclf_serve(*options: str) -> list[str]:
 
 
 def wrk(port: int, plan: Path, *, connections: int, seconds: float) -> dict[str, Any]:
-    """wrk with check.lua: counts of right, wrong, refused and failed answers, and latencies in milliseconds."""
+    """wrk with check.lua: counts of right, wrong, refused and failed answers, latencies in milliseconds, and wrk's own processor seconds."""
     script = Path(__file__).with_name("check.lua")
     command = [
         "wrk",
@@ -114,7 +115,15 @@ def wrk(port: int, plan: Path, *, connections: int, seconds: float) -> dict[str,
         "--",
         str(plan),
     ]
+    before = _children_s()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found["client_processor_s"] = _children_s() - before
     found["images_per_second"] = found["right"] / found["seconds"]
     return found
+
+
+def _children_s() -> float:
+    """Processor seconds of the processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -66,6 +66,7 @@ def capacity(classifier: Classifier, images: list[Sample], seconds: float, round
             print(json.dumps(turns[-1]), file=sys.stderr)
     return {
         "connections": _CONNECTIONS,
+        "cores": usable_cores(),
         "turns": turns,
         **{name: statistics.median(turn[name] for turn in turns) for name in ("ratio", "processor_ratio")},
     }
