@@ -13,11 +13,20 @@ def row(found: dict[str, Any]) -> str:
     stats = found["stats"]
     peer = f"{extra['peer_median_s']:.3f}" if "peer_median_s" in extra else ""
     ratio = f"{extra['peer_over_ours']:.2f} ({extra['peer_over_ours_lowest']:.2f}–{extra['peer_over_ours_highest']:.2f})" if peer else ""
-    target = f"≥ {extra['target']:.2f}" if extra.get("target") else (f"≤ {extra['target_s']} s" if "target_s" in extra else "")
+    target = _target(extra, stats["median"])
     others = [f"{name} {extra[name]:.2f}" for name in ("images_per_second", "share_of_bound", "most_over_naive", "images", "limit") if name in extra]
     if "stages_ms" in extra:
         others.append("ms an image: " + ", ".join(f"{stage} {value:.3f}" for stage, value in extra["stages_ms"].items()))
     return f"| {found['name']} | {stats['median']:.3f} | {peer} | {ratio} | {target} | {stats['rounds']} | {', '.join(others)} |"
+
+
+def _target(extra: dict[str, Any], median_s: float) -> str:
+    """The target and whether it was reached."""
+    if extra.get("target"):
+        return f"≥ {extra['target']:.2f}: {'reached' if extra['peer_over_ours'] >= extra['target'] else 'MISSED'}"
+    if "target_s" in extra:
+        return f"≤ {extra['target_s']} s: {'reached' if median_s <= extra['target_s'] else 'MISSED'}"
+    return ""
 
 
 def main() -> None:

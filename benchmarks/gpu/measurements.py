@@ -70,15 +70,15 @@ def pays_lines(found: Costs) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for each in found.break_evens:
-        above = each.reason if each.images_a_day is None else f"{each.images_a_day:,.0f}"
+        above = each.reason if each.images_a_day is None else f"about {float(f'{each.images_a_day:.2g}'):,.0f}"
         lines.append(f"| {BACKBONES[each.backbone].title}, {each.image_size_px} px | {_way(each, 'cpu')} | {_way(each, 'gpu')} | {above} |")
     return [
         *lines,
         "",
         f"Prices: {'; '.join(price.said for price in found.prices)}. Utilisation {found.assumed.utilisation:.0%}. Machines are rented whole;",
         "above so many images a day one GPU machine costs less than the CPU machines that answer as many. CPU ways: docs/results/cpu.md, if steady.",
-        "Random weights have no accuracy, so that of int8 is not weighed here. GPU: with the copies to the card and back, images ready in memory,",
-        "as on the CPU. gpu.json is for `cellclf report --benchmarks` and `cellclf choose --benchmarks`.",
+        "int8 and bf16 are left out: random weights have no accuracy to keep (cost.md has files that have). GPU: with the copies to the card and",
+        "back, images ready in memory, as on the CPU. gpu.json is for `cellclf report --benchmarks`, beside cpu.json.",
     ]
 
 

@@ -48,7 +48,7 @@ def test_inference_stands_beside_its_peer_and_its_roofline(tmp_path: Path) -> No
     invalid = {"engine": "onnxruntime", "backbone": "vgg16", "batch": 1, "invalid": "asked for CUDAExecutionProvider, got ['CPUExecutionProvider']"}
     store(tmp_path, "inference", [inference_row("torch.compile", 30_000.0), inference_row("onnxruntime", 36_000.0), invalid])
     text = page(tmp_path)
-    assert "| ResNet50, 224, 256 | onnxruntime | 36,000 | 45% | 1.20 | ≥ 1.00: reached | 1.500 / 1.750 / 2.250 |" in text
+    assert "| ResNet50, 224, 256 | onnxruntime | 36,000 | 45% | 1.20 (by p50 1.00) | ≥ 1.00: reached | 1.500 / 1.750 / 2.250 |" in text
     assert "| VGG16, , 1 | onnxruntime | invalid: asked for CUDAExecutionProvider" in text
     assert "NVIDIA H200, driver 580" in text
 
