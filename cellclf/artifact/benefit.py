@@ -20,8 +20,6 @@ _ROUNDS = 5
 _WINDOW_S = 0.2
 """Ten windows of both: 2 s, and more only where a single image takes longer than a window."""
 
-_LARGEST_BATCH = 16
-
 
 def benefit_of(coarse: Session, fp32: Session, images: Pixels, *, threads: int) -> Benefit:
     """Compare two sessions of one network on images [n, H, W, 3] in alternating windows, batches as large as a window holds."""
@@ -29,7 +27,7 @@ def benefit_of(coarse: Session, fp32: Session, images: Pixels, *, threads: int) 
         session.run(images[:1])  # what is made on first use is made here
     started = time.perf_counter()
     fp32.run(images[:1])
-    batch = max(1, min(_LARGEST_BATCH, int(_WINDOW_S / (time.perf_counter() - started))))
+    batch = max(1, min(coarse.target.provider.batch, int(_WINDOW_S / (time.perf_counter() - started))))
     chosen = np.resize(images, (batch, *images.shape[1:]))
     rates = [[images_per_second(session, chosen, seconds=_WINDOW_S) for session in (coarse, fp32)] for _ in range(_ROUNDS)]
     return Benefit(

@@ -190,7 +190,7 @@ def _parity(compared: _Compared, session: Session, row: PrecisionRow) -> Parity:
         raise ParityError(
             f"the {row.name} file does not give the trained network's numbers on {parity.images} validation images: probabilities differ by up to "
             f"{parity.max_difference:.2g} (allowed {allowed.max_difference:.2g}), on average {parity.mean_difference:.2g} "
-            f"(allowed {allowed.mean_difference:.2g}), {clear_flips:.1%} clear labels flipped (allowed {allowed.flipped:.1%}); nothing was written"
+            f"(allowed {allowed.mean_difference:.2g}), {clear_flips:.1%} clear labels flipped (allowed {allowed.flipped:.1%}); it was not written"
         )
     return parity
 

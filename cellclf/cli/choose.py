@@ -1,5 +1,6 @@
 """`cellclf choose`."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
+from cellclf.report.collect import known_factors
 from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.cost_tables import cost_text
 from cellclf.report.deployments import MOST_POINTS_LOST
@@ -48,6 +50,12 @@ def choose_command(
     The best balanced accuracy on validation among the comparable runs that keep the limits; tells who was excluded by what, whether the winner can be
     told from the next, and what the test set says.
     """
+    for name, value, most in (
+        ("--min-sensitivity", min_sensitivity, 1.0),
+        *((name, each, math.inf) for name, each in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb), ("--max-cost", max_cost))),
+    ):
+        if value is not None and not (0 < value <= most and math.isfinite(value)):
+            raise StudyError(f"{name} {value:g} must be above 0{f' and at most {most:g}' if math.isfinite(most) else ''}")
     limits = Limits(
         min_sensitivity=min_sensitivity,
         positive=positive,
@@ -61,7 +69,7 @@ def choose_command(
         candidates, notes = eligible_study(open_study(Path(run[0])), by=split, force=force)
     else:
         chosen = [find_run(name, runs=Path(runs)) for name in run] if run else runs_in(Path(runs))
-        candidates, notes = eligible_runs(chosen, factors=tuple(part.strip() for part in factor.split(",")), by=split, force=force)
+        candidates, notes = eligible_runs(chosen, factors=known_factors(part.strip() for part in factor.split(",")), by=split, force=force)
     assumed = assumptions(
         price_per_hour=price_per_hour,
         price=price,
@@ -79,7 +87,7 @@ def choose_command(
         if picture is not None:
             out.print(f"picture {relative(Path(picture))}")
     if not found.kept:
-        raise StudyError("no model keeps the limits")
+        raise StudyError("no model can be chosen; each one's reason stands above")
 
 
 def _split(by: str) -> Split:
@@ -146,7 +154,8 @@ def _verdict(choice: Choice) -> str:
     winner = choice.kept[0]
     rivals = [each for each in choice.kept if each.model != winner.model]
     if not rivals:
-        return f"{winner.describe}: no other model keeps the limits"
+        others = any(each.model != winner.model for each in choice.excluded)
+        return f"{winner.describe}: {'no other model keeps the limits' if others else 'there is no other model'}"
     alike = [each.model for each in rivals if not each.distinguishable]
     if not alike:
         return f"{winner.describe}: better than every other model (p < .05 after correction)"

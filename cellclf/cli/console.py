@@ -57,8 +57,10 @@ def interval(estimate: "Estimate | None") -> str:
 
 def has_not_learned(metrics: "SplitMetrics", images: str) -> list[str]:
     """A sentence where a network gives one answer to everything, whose accuracy is only that label's share; `images`: which ones, in words."""
-    label = metrics.only_answer
-    return [f"all {metrics.images} {images} are called {label}: the network has not learned to tell the labels apart"] if label else []
+    from cellclf.evaluation.metrics import one_answer
+
+    label, auc = metrics.only_answer, metrics.auc
+    return [one_answer("the network", f"all {metrics.images} {images}", label, auc=None if auc is None else auc.value)] if label else []
 
 
 def decision_lines(card: "Card") -> list[tuple[str, str]]:

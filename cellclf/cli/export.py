@@ -14,7 +14,7 @@ from cellclf.card import Card, ModelFile, Precision, read_model_file
 from cellclf.cli import options
 from cellclf.cli.console import decision_lines, err, has_not_learned, interval, note, out, print_json, relative
 from cellclf.cli.display import TrainingDisplay
-from cellclf.errors import CellclfError
+from cellclf.errors import CellclfError, ParityError
 from cellclf.runtime.classifier import EXPORTED
 from cellclf.training.run import Run, find_run, is_run, newest_run
 
@@ -122,14 +122,21 @@ def _write_files(run: str | None, precision: str, output: Path | None, *, wishes
         raise CellclfError(f"--output {output} must end in .onnx")
     source = _source(run, runs, wishes)
     written: list[Exported] = []
+    refused: list[ParityError] = []
     for row in rows:
-        written.append(_export_run(source, output or EXPORTED / f"{source.name}{row.suffix}.onnx", row, wishes=wishes, heatmaps=heatmaps))
+        try:
+            written.append(_export_run(source, output or EXPORTED / f"{source.name}{row.suffix}.onnx", row, wishes=wishes, heatmaps=heatmaps))
+        except ParityError as error:
+            refused.append(error)  # the others do not depend on it, and fp32, which comes last, must not be kept from being the newest
+            continue
         if not as_json:
             _print(written[-1])
     for text in dict.fromkeys(text for exported in written for text in exported.notes):
         note(text)
     if as_json:
         print_json("[" + ",\n".join(_as_json(str(exported.path), exported.card, exported.size_bytes) for exported in written) + "]")
+    if refused:
+        raise ParityError("; ".join(map(str, refused)))
 
 
 def _repository(run: str | None, folder: str | None, row: FormatRow, runs: Path) -> tuple[str | None, Path]:

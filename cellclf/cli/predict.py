@@ -1,6 +1,7 @@
 """`cellclf predict`."""
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -57,6 +58,10 @@ def predict(
     classifier = Classifier(model, device=device, threads=threads, on_note=note)
     if model is None:
         note(f"model {classifier.path}, the newest in {EXPORTED}/, trained on {classifier.card.data}; name another with --model")
+    if explain is not None and explain.suffix.lower() == ".png":
+        inputs = list(itertools.islice(expand(inputs), 2))
+        if len(inputs) > 1:
+            raise CellclfError(f"--explain {explain} is one picture and there are several images; name a folder")
     records = _records(classifier, inputs, batch_size, tunable=device == "auto" and threads is None)
     if explain is not None:
         records = _explained(records, classifier, explain)
@@ -96,8 +101,6 @@ def _explained(records: Iterable[Record], classifier: Classifier, target: Path) 
             path = target if single else target / f"{_picture_name(record)}.png"
             number = 2
             while path in painted:
-                if single:
-                    raise CellclfError(f"--explain {target} is one picture and there are several images; name a folder")
                 path = target / f"{_picture_name(record)}-{number}.png"
                 number += 1
             painted.add(path)

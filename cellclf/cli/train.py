@@ -89,7 +89,7 @@ def train(
     if recipe_file is not None:
         _refuse_others(context, "--recipe", _RECIPE_ALLOWS)
         recipe = _read_recipe(recipe_file)
-        _run(Run(Path(runs) / (name or _default_name(recipe))), recipe, as_json=as_json)
+        _run(_new_run(runs, name, recipe), recipe, as_json=as_json)
         return
     request = options.data_request(
         data,
@@ -123,7 +123,14 @@ def train(
         deterministic=deterministic,
         batch_norm_momentum=batch_norm_momentum,
     )
-    _run(Run(Path(runs) / (name or _default_name(recipe))), recipe, as_json=as_json)
+    _run(_new_run(runs, name, recipe), recipe, as_json=as_json)
+
+
+def _new_run(runs: str, name: str | None, recipe: Recipe) -> Run:
+    """The run to make; its name is one folder's below `runs`, so that it is found there again."""
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+        raise CellclfError(f"--name {name!r} must be the name of a folder in {runs}/, without a slash")
+    return Run(Path(runs) / (name or _default_name(recipe)))
 
 
 def _run(run: Run, recipe: Recipe | None, *, as_json: bool) -> None:

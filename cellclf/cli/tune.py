@@ -15,6 +15,7 @@ from cellclf.cli.console import note, out, plain_table, print_json
 from cellclf.cli.display import TrainingDisplay
 from cellclf.runtime.classifier import newest_model
 from cellclf.runtime.plan import plan_path
+from cellclf.runtime.session import open_session
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -32,11 +33,14 @@ def tune(
 
     Measures providers, threads, sessions and batches in turns. What beats the default by more than the noise is kept in the
     cache folder, and predict uses it where neither --device nor --threads is given. Only providers that give the file's
-    golden cases within its own tolerance are tried, so that tuning changes no numbers.
+    golden cases within its own tolerance are tried, so that tuning changes no numbers beyond that.
     """
     file = read_model_file(model or newest_model())
+    wanted = [name.strip() for name in devices.split(",")]
+    for device in wanted if devices != ",".join(DEFAULT_DEVICES) else ():
+        open_session(file.content, device=device, threads=1, precision=file.card.precision)  # what is asked for and cannot be had is an error
     with TrainingDisplay() as display:
-        found = tune_file(file, devices=[name.strip() for name in devices.split(",")], seconds=seconds, on_stage=display.stage)
+        found = tune_file(file, devices=wanted, seconds=seconds, on_stage=display.stage)
     path = plan_path(file.fingerprint)
     if found.plan is None:
         path.unlink(missing_ok=True)

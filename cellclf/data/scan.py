@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cellclf.data.datasets import DATASETS, Dataset, locate
 from cellclf.data.decoding import is_image_name
@@ -116,7 +117,10 @@ def _csv_files(path: Path) -> tuple[Found, ...]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            missing = {"path", "label"} - set(reader.fieldnames or ())
+            names = list(reader.fieldnames or ())
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(f"{path} has the column {twice[0]} more than once")
+            missing = {"path", "label"} - set(names)
             if missing:
                 raise DataError(f"{path} has no column {' or '.join(sorted(missing))}; path and label are needed, group and split are optional")
             files = tuple(_csv_row(row, path, number) for number, row in enumerate(reader, start=2))
@@ -126,7 +130,9 @@ def _csv_files(path: Path) -> tuple[Found, ...]:
     return files
 
 
-def _csv_row(row: dict[str, str | None], path: Path, number: int) -> Found:
+def _csv_row(row: dict[str | None, Any], path: Path, number: int) -> Found:
+    if None in row:  # where DictReader puts what has no column
+        raise DataError(f"{path}, line {number}: more fields than columns; a field that holds a comma needs quotes")
     name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
     if not name or not label:
         raise DataError(f"{path}, line {number}: path and label must not be empty")

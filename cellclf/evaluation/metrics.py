@@ -13,7 +13,7 @@ from cellclf.evaluation.bootstrap import bootstrap_figures, bootstrap_groups, bo
 from cellclf.evaluation.ranking import Ranking
 from cellclf.evaluation.scores import ReliabilityBin, brier_score, cross_entropy, expected_calibration_error, reliability_curve
 
-__all__ = ["IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure", "only_column"]
+__all__ = ["CHANCE_AUC", "IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure", "one_answer", "only_column"]
 
 IntervalUnit = Literal["group", "file"]
 Floats = npt.NDArray[np.floating]
@@ -34,6 +34,10 @@ class LabelMetrics(Document):
     f1: float | None
     auc: Estimate | None
     average_precision: Estimate | None
+
+
+CHANCE_AUC = 0.6
+"""Up to here an order of images is hardly better than one drawn at random."""
 
 
 class SplitMetrics(Document):
@@ -59,9 +63,14 @@ class SplitMetrics(Document):
 
     @property
     def only_answer(self) -> str | None:
-        """The label that all images are called although they are of several: such a network has learned nothing. None where it is not so."""
+        """The label that all images are called although they are of several; its accuracy is only that label's share. None where it is not so."""
         number = only_column(self.confusion)
         return None if number is None else tuple(self.per_label)[number]
+
+    @property
+    def has_learned(self) -> bool:
+        """False where all are called one label and the probabilities do not order them either."""
+        return self.only_answer is None or (self.auc is not None and self.auc.value > CHANCE_AUC)
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,13 @@ def measure(
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
         reliability=reliability,
     )
+
+
+def one_answer(who: str, images: str, label: str, *, auc: float | None) -> str:
+    """A sentence on a network that calls everything one label, for which accuracy means nothing."""
+    if auc is not None and auc > CHANCE_AUC:
+        return f"{who} calls {images} {label}, although its probabilities do tell the labels apart (AUC {auc:.3f}): few images, or a wrong threshold"
+    return f"{who} calls {images} {label}: it has not learned to tell the labels apart"
 
 
 def only_column(confusion: Sequence[Sequence[float]]) -> int | None:

@@ -26,7 +26,7 @@ def choose(
 ) -> Choice:
     """Choose among candidates that the caller knows to be comparable; raises StudyError where limits and measurements do not fit together."""
     measured = tuple(measurements)
-    if (limits.max_latency_ms or limits.max_size_mb or limits.max_cost) and not measured:
+    if any(limit is not None for limit in (limits.max_latency_ms, limits.max_size_mb, limits.max_cost)) and not measured:
         raise StudyError("limits of latency, size or cost need measurements: give --benchmarks FILE.json, made by pytest benchmarks/")
     check_names(assumed, measured)
     ways = deployments(measured, assumed)
@@ -64,10 +64,18 @@ def _contenders(called: Called, measured: Mapping[tuple[str, int], Sequence[Depl
     )
     network = measured.get((recipe.backbone, recipe.image_size_px), ())
     ways = ways_of(network, [run.fingerprints for run in candidate.runs], base.figure.mean)
+    stuck = _not_learned(candidate, by)
+    base = base.model_copy(update={"excluded": (*base.excluded, *stuck)})
     if not ways:
         missing = (f"no measurement of {recipe.backbone} at {recipe.image_size_px} px",) if measured else ()
         return [base.model_copy(update={"excluded": (*base.excluded, *missing)})]
     return [base.model_copy(update={"deployment": way, "excluded": (*base.excluded, *_over(way, limits))}) for way in ways]
+
+
+def _not_learned(candidate: Candidate, by: Split) -> tuple[str, ...]:
+    """A run that gives one answer to everything is nothing to deploy."""
+    found = [(run.run.name, getattr(run.metrics, by)) for run in candidate.runs]
+    return tuple(f"{name} calls every image {metrics.only_answer}: it has not learned" for name, metrics in found if not metrics.has_learned)
 
 
 def _over(way: Deployment, limits: Limits) -> tuple[str, ...]:
@@ -78,8 +86,12 @@ def _over(way: Deployment, limits: Limits) -> tuple[str, ...]:
         ("cost of a million images", way.cost_per_million.value if way.cost_per_million else None, limits.max_cost, ""),
     )
     over = list(_not_its_own(way))
-    over += [f"{name} {value:.3g} {unit}".rstrip() + f" > {limit:g}" for name, value, limit, unit in checks if limit and value and value > limit]
-    if limits.max_cost and way.cost_per_million is None:
+    over += [
+        f"{name} {value:.3g} {unit}".rstrip() + f" > {limit:g}"
+        for name, value, limit, unit in checks
+        if limit is not None and value is not None and value > limit
+    ]
+    if limits.max_cost is not None and way.cost_per_million is None:
         over.append("its machine has no price: give --price or --price-per-hour")
     if not way.steady:
         over.append("its measurement is not steady" + (f": windows differ by {100 * way.spread:.0f} %" if way.spread is not None else ""))

@@ -1,7 +1,7 @@
 """Run folders → a Report: what is comparable, its figures, its questions answered. Reads run folders only; writes nothing."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cellclf.studies.table import STUDIES
 from cellclf.training.recipe import Recipe
 from cellclf.training.run import Run
 
-__all__ = ["Collected", "candidates_of", "collect_runs", "collect_study"]
+__all__ = ["Collected", "candidates_of", "collect_runs", "collect_study", "known_factors"]
 
 _SHOWN = 5
 
@@ -70,6 +70,15 @@ def collect_study(study: StudyFolder, *, force: bool = False, wanted: WantedPoin
     return _collected(header, sections, members, (*_unfinished(planned), *left_out))
 
 
+def known_factors(factors: Iterable[str]) -> tuple[str, ...]:
+    """The factors, all of which are fields of a recipe; raises StudyError."""
+    found = tuple(factors)
+    unknown = [factor for factor in found if factor not in Recipe.model_fields]
+    if unknown:
+        raise StudyError(f"{unknown[0]!r} is no field of a recipe, so it cannot be a factor; the fields are {', '.join(Recipe.model_fields)}")
+    return found
+
+
 def collect_runs(
     runs: Sequence[Run],
     *,
@@ -82,9 +91,7 @@ def collect_runs(
 
     Raises StudyError where a factor is no field of a recipe, and where no run can be used.
     """
-    unknown = [factor for factor in factors if factor not in Recipe.model_fields]
-    if unknown:
-        raise StudyError(f"{unknown[0]!r} is no field of a recipe, so it cannot be a factor; the fields are {', '.join(Recipe.model_fields)}")
+    known_factors(factors)
     loaded, left_out = load_all(runs)
     if not loaded:
         raise StudyError(f"there is no run to report on{_reasons(left_out)}")

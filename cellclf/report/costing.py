@@ -151,9 +151,14 @@ def _cheapness(way: Deployment) -> tuple[bool, bool, float]:
     return not way.steady, way.cost_per_million is None, way.cost_per_million.value if way.cost_per_million else -way.images_per_second
 
 
+def _is_known_to_keep(way: Deployment) -> bool:
+    """Whether it gives fp32's answers: export holds fp16 to them; of int8 and bf16 that very file must have been seen to."""
+    return way.keeps_accuracy and (way.precision in ("fp32", "fp16") or way.measured is not None)
+
+
 def _break_even(backbone: str, image_size_px: int, ways: Sequence[Deployment], assumed: Assumptions) -> BreakEven:
     by_kind: defaultdict[bool, list[Deployment]] = defaultdict(list)
-    for way in sorted((way for way in ways if way.keeps_accuracy), key=_cheapness):
+    for way in sorted((way for way in ways if _is_known_to_keep(way)), key=_cheapness):
         by_kind[way.on_gpu].append(way)
     cpu, gpu = (next((way for way in by_kind[kind] if way.steady and way.price), None) for kind in (False, True))
     images, reason = None, ""

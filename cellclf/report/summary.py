@@ -1,6 +1,6 @@
 """What a report comes to, in computed sentences."""
 
-from cellclf.evaluation.metrics import only_column
+from cellclf.evaluation.metrics import one_answer, only_column
 from cellclf.report.comparing import LEVEL
 from cellclf.report.figures import ModelFigures, RankedSet, Report, Section
 from cellclf.report.words import figure, joined, percent, points, unit
@@ -70,7 +70,8 @@ def _has_not_learned(section: Section, model: ModelFigures) -> list[str]:
     number = only_column(model.test.confusion)
     if number is None:
         return []
-    return [f"{_heading(section)}: {model.title} calls every test image {model.labels[number]}: it has not learned to tell the labels apart."]
+    auc = model.test.auc.mean.value if model.test.auc else None
+    return [f"{_heading(section)}: {one_answer(model.title, 'every test image', model.labels[number], auc=auc)}."]
 
 
 def _heading(section: Section) -> str:

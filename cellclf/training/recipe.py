@@ -37,7 +37,7 @@ class Recipe(Document):
     backbone: str
     data: DataRequest
     image_size_px: PositiveInt
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     augmentation: str
     hidden: tuple[PositiveInt, ...] = (16,)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -95,5 +95,5 @@ def _validated(fields: dict[str, object]) -> Recipe:
         return Recipe.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "recipe"
+        name = str(first["loc"][0]).removesuffix("_px").replace("_", "-") if first["loc"] else "recipe"
         raise CellclfError(f"--{name} {first.get('input')!r}: {first['msg'].lower()}") from error

@@ -307,3 +307,4 @@ def test_explain_wants_a_folder_for_several_images(cli: Cli, model_file: Path, s
 
     assert done.code == 1
     assert "name a folder" in done.err
+    assert not (tmp_path / "seen.png").exists()

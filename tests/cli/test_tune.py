@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cellclf.card import read_model_file
+from cellclf.runtime.providers import gpu_count
 from tests.conftest import Completed
 from tests.runtime.test_plan import SHIPPED, plan_for
 
@@ -22,7 +23,7 @@ def test_tune_measures_and_keeps_a_plan_only_where_it_found_one(cli: Cli, tmp_pa
 
 
 def test_tune_shows_every_setting_beside_the_default_and_what_it_decided(cli: Cli, tmp_path: Path) -> None:
-    done = cli("tune", SHIPPED, "--seconds", "1", "--devices", "cpu,cuda", CELLCLF_CACHE=str(tmp_path))
+    done = cli("tune", SHIPPED, "--seconds", "1", "--devices", "cpu", CELLCLF_CACHE=str(tmp_path))
     assert done.code == 0, done.err
     assert "against the default" in done.out
     assert "1.00 ± 0.00" in done.out
@@ -36,6 +37,14 @@ def test_tune_forgets_a_plan_that_no_longer_pays(cli: Cli, tmp_path: Path) -> No
     plan = json.loads(done.out)["plan"]
     assert path.exists() == (plan is not None)
     assert plan is None or plan["batch"] != 5
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="a GPU is here")
+def test_a_device_that_is_asked_for_and_absent_is_an_error_and_the_plan_stays(cli: Cli, tmp_path: Path) -> None:
+    done = cli("tune", SHIPPED, "--seconds", "1", "--devices", "cuda", CELLCLF_CACHE=str(tmp_path))
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert "cuda" in done.err
+    assert not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize("arguments", [["--devices", "gpu0"], ["nowhere.onnx"]], ids=["device", "file"])

@@ -175,6 +175,8 @@ def test_a_csv_of_a_spreadsheet_is_read_with_its_byte_order_mark_line_ends_and_b
         (("path,label", "a.png"), "line 2: path and label must not be empty"),
         (("path,label,split", "a.png,A,trian"), "line 2: unknown split 'trian'; train, validation and test are known"),
         (("path,label", "a.png,A", "b.png,A", "a.png,A"), "names a.png twice"),
+        (("path,label,label", "a.png,A,B", "b.png,B,A"), "has the column label more than once"),
+        (("path,label", "a.png,A", "b.png,B,C"), "line 3: more fields than columns"),
         (("path,label", "a.png,A", "./a.png,B"), "names a.png twice"),
         (("path,label,group", "a.png,A,g", "b.png,A,", "c.png,A,"), "column group is empty in 2 of 3 rows; fill all of it or none"),
         (("path,label,split", "a.png,A,train", "b.png,A,"), "column split is empty in 1 of 2 rows"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellclf.card import Estimate
-from cellclf.evaluation.metrics import SplitMetrics, confusion_matrix, measure
+from cellclf.evaluation.metrics import SplitMetrics, confusion_matrix, measure, one_answer
 from cellclf.evaluation.scores import brier_score, cross_entropy, expected_calibration_error, reliability_curve
 from tests.evaluation.making import Case, predictions
 
@@ -330,6 +330,15 @@ def test_the_only_answer_is_named_where_images_of_several_labels_are_all_called_
     called = set(probabilities.argmax(axis=1))
     alone = len(called) == 1 and len(set(truth)) > 1
     assert measured(case).only_answer == (LABELS[called.pop()] if alone else None)
+
+
+def test_a_network_whose_order_is_right_has_learned_although_it_calls_everything_one_label() -> None:
+    truth = np.array([0, 0, 1, 1])
+    ordered = measured((np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], dtype=np.float32), truth))
+    assert (ordered.only_answer, ordered.has_learned) == ("A", True)
+    constant = measured((np.full((4, 2), [0.9, 0.1], dtype=np.float32), truth))
+    assert (constant.only_answer, constant.has_learned) == ("A", False)
+    assert "its probabilities do tell the labels apart (AUC 1.000)" in one_answer("it", "all", "A", auc=1.0)
 
 
 def test_one_answer_is_right_where_there_is_one_label_only() -> None:

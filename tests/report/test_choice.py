@@ -305,6 +305,6 @@ def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Pat
     wrong = cli("choose", "--runs", str(runs[0].folder.parent), "--price", "gpu-h200")
     assert (wrong.code, wrong.err.strip()) == (1, "cellclf: --price 'gpu-h200' is no price; give NAME=X, as gpu-h200=4.5")
     nothing = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-latency-ms", "1")
-    assert (nothing.code, nothing.err.strip().splitlines()[-1]) == (1, "cellclf: no model keeps the limits")
+    assert (nothing.code, nothing.err.strip().splitlines()[-1]) == (1, "cellclf: no model can be chosen; each one's reason stands above")
     as_json = cli("choose", "--runs", str(runs[0].folder.parent), "--json")
     assert json.loads(as_json.out)["kept"][0]["backbone"] == "resnet50"

@@ -1,7 +1,10 @@
 """A network that gives one answer to everything: the report, and who trains or exports it, says that it has not learned."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from cellclf.data.prepare import DataRequest
 from cellclf.report.collect import collect_runs
@@ -15,7 +18,8 @@ Cli = Callable[..., Completed]
 
 
 def run_of(folder: Path, *, always: int | None) -> Run:
-    recipe = make_recipe("mobilenet025" if always is None else "mobilenet", DataRequest(data="sample"), weights="none", epochs=2)
+    same: dict[str, object] = {"weights": "none", "epochs": 2, "learning_rate": 1e-3, "image_size_px": 96}
+    recipe = make_recipe("mobilenet025" if always is None else "mobilenet", DataRequest(data="sample"), **same)
     return make_run(folder, recipe, always=always)
 
 
@@ -32,10 +36,41 @@ def test_the_report_names_who_calls_every_image_the_same(tmp_path: Path) -> None
 def test_the_command_line_says_so_where_the_run_is_shown_and_where_it_is_exported(cli: Cli, tmp_path: Path) -> None:
     stuck = run_of(tmp_path / "runs" / "stuck", always=0)
     shown = cli("train", "--resume", stuck.folder)
-    assert "all 36 validation images are called ROUND: the network has not learned" in " ".join(shown.out.split())
+    assert "the network calls all 36 validation images ROUND: it has not learned" in " ".join(shown.out.split())
     as_json = cli("train", "--resume", stuck.folder, "--json")
-    assert "are called ROUND" not in as_json.out
-    assert "are called ROUND" in as_json.err
-    assert "are called ROUND" in cli("export", stuck.folder).err
+    assert "validation images ROUND" not in as_json.out
+    assert "validation images ROUND" in as_json.err
+    assert "validation images ROUND" in cli("export", stuck.folder).err
     learned = run_of(tmp_path / "runs" / "learned", always=None)
     assert "has not learned" not in cli("train", "--resume", learned.folder).out
+
+
+def test_a_network_that_has_not_learned_is_never_chosen(cli: Cli, tmp_path: Path) -> None:
+    run_of(tmp_path / "runs" / "learned", always=None)
+    run_of(tmp_path / "runs" / "stuck", always=1)
+    both = cli("choose", "--json")
+    found = json.loads(both.out)
+    assert [each["runs"] for each in found["kept"]] == [["learned"]]
+    assert found["excluded"][0]["excluded"] == ["stuck calls every image SQUARE: it has not learned"]
+    alone = cli("choose", "stuck")
+    assert alone.code == 1
+    assert "no model can be chosen" in alone.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--max-latency-ms", "nan"], "--max-latency-ms nan"),
+        (["--max-cost", "0"], "--max-cost 0 must be above 0"),
+        (["--max-size-mb", "-1"], "--max-size-mb -1"),
+        (["--min-sensitivity", "2"], "--min-sensitivity 2 must be above 0 and at most 1"),
+        (["--factor", "lerning_rate"], "'lerning_rate' is no field of a recipe"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_limits_that_cannot_be_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], named: str) -> None:
+    run_of(tmp_path / "runs" / "learned", always=None)
+    done = cli("choose", *arguments)
+    assert done.code == 1
+    assert named in done.err
+    assert len(done.err.strip().splitlines()) == 1
