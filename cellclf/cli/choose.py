@@ -50,12 +50,9 @@ def choose_command(
     The best balanced accuracy on validation among the comparable runs that keep the limits; tells who was excluded by what, whether the winner can be
     told from the next, and what the test set says.
     """
-    for name, value, most in (
-        ("--min-sensitivity", min_sensitivity, 1.0),
-        *((name, each, math.inf) for name, each in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb), ("--max-cost", max_cost))),
-    ):
-        if value is not None and not (0 < value <= most and math.isfinite(value)):
-            raise StudyError(f"{name} {value:g} must be above 0{f' and at most {most:g}' if math.isfinite(most) else ''}")
+    _check_limit("--min-sensitivity", min_sensitivity, most=1)
+    for name, value in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb), ("--max-cost", max_cost)):
+        _check_limit(name, value)
     limits = Limits(
         min_sensitivity=min_sensitivity,
         positive=positive,
@@ -88,6 +85,12 @@ def choose_command(
             out.print(f"picture {relative(Path(picture))}")
     if not found.kept:
         raise StudyError("no model can be chosen; each one's reason stands above")
+
+
+def _check_limit(name: str, value: float | None, *, most: float = math.inf) -> None:
+    """A limit above 0; NaN would exclude nothing and say nothing. Raises StudyError."""
+    if value is not None and not (0 < value <= most and math.isfinite(value)):
+        raise StudyError(f"{name} {value:g} must be above 0{f' and at most {most:g}' if math.isfinite(most) else ''}")
 
 
 def _split(by: str) -> Split:
