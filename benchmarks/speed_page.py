@@ -42,7 +42,7 @@ def main() -> None:
         "process, so the ratio peer / ours (median, lowest–highest of the pairs) holds although the machine is shared and noisy. What is",
         "compared stands in each benchmark's docstring (benchmarks/). share_of_bound: of what as many independent processes as cores reach;",
         "most_over_naive: how far that bound is above the naive loop, so no pipeline of this decoder and network gains more on this machine.",
-        "limit: how many times more images the peer sends through the frozen backbone, so no way of computing features as Keras does gains more.",
+        "limit: how many times more images the peer sends through the frozen backbone; ours runs it with constant weights, which is quicker.",
         "",
         f"{machine['cpu']}, {machine['cores']} cores, GPU: {gpu}. Python {machine['python']}, {versions}.",
         "",

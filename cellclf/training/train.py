@@ -17,6 +17,7 @@ from cellclf.errors import RunError
 from cellclf.evaluation.metrics import SplitMetrics, measure
 from cellclf.storage import new_file, new_folder
 from cellclf.training.augmentation import AUGMENTATIONS
+from cellclf.training.constant import with_constant_weights
 from cellclf.training.curves import draw_curves
 from cellclf.training.fit import Examples, FitState, clear_checkpoints, fit, label_prior, load_state, predict, steps_per_epoch
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
@@ -155,11 +156,12 @@ def _what_to_fit(sitting: _Sitting, network: Network, images: dict[Split, Exampl
     started = time.perf_counter()
     total = sum(len(examples.rows) for examples in images.values())
     parts: list[npt.NDArray[np.float32]] = []
+    backbone = with_constant_weights(network.features)
     features: dict[Split, Examples] = {}
     for split, examples in images.items():
         before = sum(len(part) for part in parts)
         values = predict(
-            network.features,
+            backbone,
             examples,
             batch_size=_FEATURE_BATCH,
             on_progress=lambda done, _, before=before: sitting.progress.stage("features", before + done, total),  # type: ignore[misc]  # default binds
