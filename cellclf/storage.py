@@ -27,13 +27,17 @@ def temporary_beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to; on leaving without an error it replaces `path`, else nothing is left."""
+    """Give a temporary name to write to; on leaving without an error it replaces `path`, else nothing is left. Errors name `path`."""
     temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if str(error.filename) == str(temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -89,9 +89,16 @@ def test_a_failing_writer_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
 def test_a_writer_that_writes_no_file_is_an_error_and_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(FileNotFoundError), new_file(target):
+    with pytest.raises(FileNotFoundError) as raised, new_file(target):
         pass
     assert target.read_text() == "old"
+    assert raised.value.filename == str(target)  # not the temporary name, which the user never typed
+
+
+def test_an_error_about_another_file_names_that_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, new_file(tmp_path / "a.txt"):
+        (tmp_path / "other.txt").read_bytes()
+    assert raised.value.filename == str(tmp_path / "other.txt")
 
 
 def test_a_folder_in_a_new_files_place_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from cellclf.errors import CellclfError
 
 __all__ = ["VERBS", "main"]
 
+_UsageError: Any = typer.BadParameter.__base__
+"""Click's, as Typer carries it, which exports only this child of it."""
 
 VERBS = {
     "demo": "Do the whole job on the built-in sample.",
@@ -76,15 +78,29 @@ def main() -> NoReturn:
     for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace"), (sys.stdin, "surrogateescape")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    code = 0
     try:
-        app(prog_name="cellclf")
+        code = app(prog_name="cellclf", standalone_mode=False) or 0
+    except _UsageError as error:
+        _wrong_usage(error)
     except CellclfError as error:
         _fail(str(error))
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         _fail(f"{error.filename or 'the output'}: {error.strerror}")
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _wrong_usage(error: Any) -> NoReturn:
+    """One line that says what is wrong and where help is; a whole help text, which Click tells as an error too, stays what it is."""
+    message = error.format_message()
+    if "\n" in message.strip():
+        error.show()
+    elif message:  # without one the help was printed already
+        path = error.ctx.command_path if error.ctx else "cellclf"
+        print(f"cellclf: {message[:1].lower()}{message[1:].rstrip('.')}; see {path} --help", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 def _fail(message: str) -> NoReturn:

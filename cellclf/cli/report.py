@@ -78,7 +78,7 @@ def report(
             chosen,
             factors=factors,
             force=force,
-            command=shlex.join([*shown, *(("--force",) if force else ()), *point_options(min_sensitivity, positive)]),
+            command=shlex.join([*shown, *page_options(force=force, min_sensitivity=min_sensitivity, positive=positive, benchmarks=benchmarks)]),
             wanted=WantedPoint(min_sensitivity=min_sensitivity, positive=positive),
         ),
         output=output,
@@ -94,10 +94,10 @@ def report(
     )
 
 
-def point_options(min_sensitivity: float, positive: str | None) -> list[str]:
-    """The operating point as it is typed; what is the default is left out."""
-    shown = [] if min_sensitivity == 0.95 else ["--min-sensitivity", f"{min_sensitivity:g}"]
-    return [*shown, *(("--positive", positive) if positive else ())]
+def page_options(*, force: bool, min_sensitivity: float, positive: str | None, benchmarks: list[Path] | None) -> list[str]:
+    """What decides the page's content, as it was typed; what is the default is left out. The cost's assumptions stand on the page themselves."""
+    shown = [*(("--force",) if force else ()), *(() if min_sensitivity == 0.95 else ("--min-sensitivity", f"{min_sensitivity:g}"))]
+    return [*shown, *(("--positive", positive) if positive else ()), *(word for path in benchmarks or () for word in ("--benchmarks", str(path)))]
 
 
 def write(

@@ -18,6 +18,7 @@ from cellclf.cli.report import (
     OutputOption,
     PicturesOption,
     PositiveOption,
+    page_options,
     write,
 )
 from cellclf.data.splits import PROTOCOLS, Protocol
@@ -161,7 +162,12 @@ def report(
 
     folder = _open(study, name, runs)
     write(
-        lambda: collect_study(folder, force=force, wanted=WantedPoint(min_sensitivity=min_sensitivity, positive=positive)),
+        lambda: collect_study(
+            folder,
+            force=force,
+            wanted=WantedPoint(min_sensitivity=min_sensitivity, positive=positive),
+            options=page_options(force=force, min_sensitivity=min_sensitivity, positive=positive, benchmarks=benchmarks),
+        ),
         output=output,
         default=folder.folder / REPORT_FOLDER,
         markdown_only=markdown_only,

@@ -1,5 +1,6 @@
 """Run folders → a Report: what is comparable, its figures, its questions answered. Reads run folders only; writes nothing."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +36,11 @@ class Collected:
         return tuple(run for run in self.report.failed if run.state == "damaged")
 
 
-def collect_study(study: StudyFolder, *, force: bool = False, wanted: WantedPoint = USUAL_POINT) -> Collected:
-    """The report of a study's finished runs; force: rank what differs; wanted: the operating point. Raises StudyError where there is none."""
+def collect_study(study: StudyFolder, *, force: bool = False, wanted: WantedPoint = USUAL_POINT, options: Sequence[str] = ()) -> Collected:
+    """The report of a study's finished runs; force: rank what differs; wanted: the operating point; options: as the page's command shows them.
+
+    Raises StudyError where there is no run, and where the operating point is for a label that none has.
+    """
     plan, planned = study.plan, study.planned()
     loaded, left_out = load_all(each.run for each in planned if each.state == "done")
     if not loaded:
@@ -65,9 +69,9 @@ def collect_study(study: StudyFolder, *, force: bool = False, wanted: WantedPoin
         factors=plan.study.factors,
         published_protocol=plan.protocols[0],
         notes=(*plan.study.notes, *_published_notes(plan.study.variations), *_side_by_side_runs(plan), *notes),
-        commands=_commands(study),
+        commands=_commands(study, options),
     )
-    return _collected(header, sections, members, (*_unfinished(planned), *left_out))
+    return _collected(header, sections, members, (*_unfinished(planned), *left_out), wanted)
 
 
 def known_factors(factors: Iterable[str]) -> tuple[str, ...]:
@@ -89,7 +93,7 @@ def collect_runs(
 ) -> Collected:
     """The report of any runs; factors: the fields of a recipe under study; force: rank everything in one table.
 
-    Raises StudyError where a factor is no field of a recipe, and where no run can be used.
+    Raises StudyError where a factor is no field of a recipe, where no run can be used, and where the operating point is for a label that none has.
     """
     known_factors(factors)
     loaded, left_out = load_all(runs)
@@ -112,7 +116,7 @@ def collect_runs(
     )
     members = list(apart.values())
     sections = [make_section(each, factors=tuple(factors), force=force, questions=(), published={}, wanted=wanted) for each in members]
-    return _collected(header, sections, members, left_out)
+    return _collected(header, sections, members, left_out, wanted)
 
 
 def candidates_of(runs: Sequence[LoadedRun], variation: Variation | None = None) -> tuple[list[Candidate], tuple[str, ...]]:
@@ -145,8 +149,13 @@ class _Header:
     commands: tuple[str, ...]
 
 
-def _collected(header: _Header, sections: Sequence[Section], members: Sequence[Sequence[Candidate]], failed: tuple[Failed, ...]) -> Collected:
+def _collected(
+    header: _Header, sections: Sequence[Section], members: Sequence[Sequence[Candidate]], failed: tuple[Failed, ...], wanted: WantedPoint
+) -> Collected:
     """Sections whose test set does not leak come first."""
+    labels = dict.fromkeys(label for candidates in members for candidate in candidates for label in candidate.runs[0].setup.data.labels)
+    if wanted.positive is not None and wanted.positive not in labels:
+        raise StudyError(f"--positive {wanted.positive!r} is no label of these runs; theirs are {', '.join(labels)}")
     order = sorted(range(len(sections)), key=lambda place: any(model.test.leak for model in sections[place].models))
     everything = [candidate for place in order for candidate in members[place]]
     conditions = [candidate.model.conditions for candidate in everything]
@@ -159,8 +168,8 @@ def _collected(header: _Header, sections: Sequence[Section], members: Sequence[S
         side_by_side=side_by_side([sections[place] for place in order]),
         failed=failed,
     )
-    wanted = {mistake.sha256 for section in report.sections for mistake in section.mistakes}
-    return Collected(report, _files(everything, wanted))
+    mistaken = {mistake.sha256 for section in report.sections for mistake in section.mistakes}
+    return Collected(report, _files(everything, mistaken))
 
 
 def _files(candidates: Sequence[Candidate], wanted: set[str]) -> dict[str, Path]:
@@ -182,7 +191,7 @@ def _unfinished(planned: Sequence[PlannedRun]) -> tuple[Failed, ...]:
     return tuple(found)
 
 
-def _commands(study: StudyFolder) -> tuple[str, ...]:
+def _commands(study: StudyFolder, shown: Sequence[str]) -> tuple[str, ...]:
     """What makes the runs and the page again; a user's own study stands in a file that only the user can name."""
     plan, name = study.plan, study.plan.study.name
     scale = plan.scale.option()
@@ -190,7 +199,7 @@ def _commands(study: StudyFolder) -> tuple[str, ...]:
     options = [f"--scale '{scale}'" if scale else "", f"--seeds {several}", f"--protocol {','.join(plan.protocols)}"]
     named = f" --name {study.folder.name}" if study.folder.name != f"study-{name}" else ""
     ran = " ".join(["cellclf study run", name if name in STUDIES else "FILE.toml", *filter(None, options)])
-    return ran + named, f"cellclf study report {name}{named}"
+    return ran + named, " ".join([f"cellclf study report {name}{named}", *map(shlex.quote, shown)])
 
 
 def _side_by_side_runs(plan: StudyPlan) -> tuple[str, ...]:

@@ -104,6 +104,7 @@ def test_the_cost_comes_from_the_benchmarks_file(cli: Cli, runs: Path) -> None:
     assert cli("report", "a", "--benchmarks", runs / "speed.json", "--markdown-only").code == 0
     page = (runs / "report" / "report.md").read_text()
     assert "| fp32 | CPU | 1 | 2 | 3.21 / 4.56 | 312 | 0.34 | test CPU, 2 cores |" in page
+    assert f"cellclf report a --benchmarks {runs / 'speed.json'}" in page
     assert "| 0.178 |" in page
     given = ("--price-per-hour", "0.4", "--utilisation", "1", "--lifetime-images", "5000", "--grams-per-kwh", "50")
     assert cli("report", "a", "--benchmarks", runs / "speed.json", "--markdown-only", *given).code == 0
@@ -124,6 +125,7 @@ def test_the_cost_comes_from_the_benchmarks_file(cli: Cli, runs: Path) -> None:
         (["--price", "gpu-h200=free"], "--price 'gpu-h200=free' is no price; give NAME=X"),
         (["--price", "gpu-h2000=5"], "unknown machine 'gpu-h2000'; did you mean gpu-h200"),
         (["--price-per-hour", "0"], "--price-per-hour 0 is no price"),
+        (["--positive", "PNEUMONA"], "--positive 'PNEUMONA' is no label of these runs; theirs are "),
         (["--benchmarks", "gone.json"], "gone.json cannot be read"),
         (["--output", "runs/a/recipe.json"], "runs/a/recipe.json is a file; name a folder"),
     ],
