@@ -140,6 +140,11 @@ def notes(wishes: Wishes, run: Run, temperature: Temperature | None) -> tuple[st
         found += [f"temperature, threshold and band are chosen on validation images, and {leak}; on new images expect less" for leak in leaks]
     if temperature is not None and temperature.value == 1:
         found.append("every validation image is right, which does not tell how sure to be: the probabilities stay as they are (temperature 1)")
+    elif temperature is not None and temperature.ece_after > temperature.ece_before:
+        found.append(
+            f"the temperature {temperature.value:.3g} lowered the loss but not the calibration error, {temperature.ece_before:.4f} → "
+            f"{temperature.ece_after:.4f} on {temperature.images} {temperature.split} images, which may be too few to fit it"
+        )
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from cellclf.artifact.convert import divide_logits
 from cellclf.artifact.decisions import Decisions, Predicted, Wishes, check, choose, figures, notes, stored
 from cellclf.artifact.export import export
 from cellclf.artifact.verify import verify
-from cellclf.card import Card, Estimate, read_model_file
+from cellclf.card import Card, Estimate, Temperature, read_model_file
 from cellclf.data.decoding import decode_file
 from cellclf.data.manifest import Split
 from cellclf.errors import EvaluationError, RunError, StoredFileError, UnknownNameError
@@ -152,6 +152,12 @@ def test_a_validation_set_without_an_error_calibrates_nothing_and_that_is_told(c
     assert temperature is not None
     assert temperature.value == 1
     assert "does not tell how sure to be" in " ".join(notes(Wishes(calibrate=True), copied_run, temperature))
+
+
+@pytest.mark.parametrize(("after", "told"), [(0.2, True), (0.1, False), (0.05, False)])
+def test_a_temperature_that_does_not_calibrate_is_told(copied_run: Run, after: float, told: bool) -> None:
+    temperature = Temperature(value=1.5, split="validation", images=20, loss_before=1.0, loss_after=0.9, ece_before=0.1, ece_after=after)
+    assert ("0.1000 → 0.2000 on 20 validation images" in " ".join(notes(Wishes(calibrate=True), copied_run, temperature))) is told
 
 
 # Figures
