@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +16,14 @@ __all__ = ["clock", "decision_lines", "err", "has_not_learned", "interval", "met
 _FILE_WIDTH = 1_000_000
 """Columns of what is not a terminal: nothing is cut or wrapped there."""
 
-out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stderr.isatty() else _FILE_WIDTH)
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it; a stream that was closed before the start is None."""
+    return stream is not None and stream.isatty()
+
+
+out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if _is_terminal(sys.stdout) else _FILE_WIDTH)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if _is_terminal(sys.stderr) else _FILE_WIDTH)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

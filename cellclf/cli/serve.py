@@ -29,7 +29,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind. 0.0.0.0: every network; wants keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     device: options.DeviceOption = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Workers, one CPU thread each. Default: cores that may be used, and one.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Workers, one CPU thread each. Default: cores that may be used, and one without processes.")
+    ] = None,
+    processes: Annotated[
+        bool | None,
+        typer.Option(
+            "--processes/--no-processes",
+            help="Each worker a process of its own, with its own copy of the network. Default: unless a GPU may be used, or on Windows.",
+            show_default=False,
+        ),
+    ] = None,
     sha256: Annotated[list[str] | None, typer.Option(help="Refuse other files; once for each allowed.", rich_help_panel=_ACCESS)] = None,
     api_keys_file: Annotated[
         Path | None, typer.Option(help="API keys, one a line, as `name key`. Also: $CELLCLF_API_KEYS.", rich_help_panel=_ACCESS)
@@ -60,13 +70,16 @@ def serve(
     from cellclf.serving.keys import read_keys
     from cellclf.serving.logs import log_to
     from cellclf.serving.models import sources_of
+    from cellclf.serving.processes import why_no_processes
     from cellclf.serving.server import Server, bind, log_threads
     from cellclf.serving.settings import Settings
 
     if log_level not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter("--log-level is debug, info, warning or error")
+    apart = why_no_processes(device) is None if processes is None else processes
     settings = Settings(
-        threads=threads or usable_cores() + 1,  # one more fills the cores while others wait for Python's lock: benchmarks/serving
+        threads=threads or usable_cores() + (not apart),  # threads of one process wait for its lock: one more fills the cores (benchmarks/serving)
+        processes=apart,
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         max_queue_ms=max_queue_ms,

@@ -97,7 +97,7 @@ class Classifier:
                 on_note(line)
         self.threads = threads or usable_cores()
         self.sessions = sessions
-        self._content = file.content
+        self.file: ModelFile = file
         self._device = self.plan.device if self.plan else device
         self._lock = Lock()
         self._sessions: dict[tuple[int, int], Session] = {}
@@ -114,6 +114,11 @@ class Classifier:
     def provider(self) -> str:
         """What really runs, as its row of PROVIDERS names it."""
         return self._first.provider
+
+    @property
+    def device(self) -> str:
+        """What to ask for to get this provider, and no other, again."""
+        return str(self._first.target)
 
     @property
     def batch_size(self) -> int:
@@ -141,7 +146,7 @@ class Classifier:
 
     def explainer(self) -> Explainer:
         """What tells where the network of this very file looked; raises ModelFileError where the file holds no heat maps."""
-        return Explainer(ModelFile(self.path, self._content, self.card))
+        return Explainer(self.file)
 
     def failure(self, name: str, error: str) -> Failure:
         """The record of an input that could not be read."""
@@ -199,7 +204,7 @@ class Classifier:
         with self._lock:
             if (threads, sessions) not in self._sessions:
                 opened = open_session(
-                    self._content,
+                    self.file.content,
                     device=self._device,
                     threads=threads,
                     sessions=sessions,

@@ -34,4 +34,5 @@ class Admission:
         if wait_s * 1000 > settings.max_queue_ms:
             raise RefusedError(503, f"the images before it would take {wait_s:.1f} s", reason="queue", retry_after_s=wait_s)
         if time.monotonic() + wait_s + images * engine.seconds_per_image / engine.workers > deadline:
+            engine.doubt()
             raise RefusedError(503, "it could not be answered before its deadline", reason="deadline", retry_after_s=wait_s)

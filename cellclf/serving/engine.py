@@ -1,20 +1,19 @@
-"""Engine: worker threads that each decode and run whole batches of one queue, with no hand-over between stages. Knows nothing of HTTP."""
+"""Engine: workers that each decode and run whole batches of one queue, with no hand-over between stages. Knows nothing of HTTP."""
 
 import asyncio
 import itertools
-import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellclf.errors import InferenceError, ModelFileError
-from cellclf.serving.images import decoded
 from cellclf.serving.refusals import RefusedError
+from cellclf.serving.runners import Answer, Runner, WorkerDiedError
 from cellclf.serving.work import Image, Network, Record, Work
 
 __all__ = ["BatchDone", "Engine"]
@@ -22,17 +21,18 @@ __all__ = ["BatchDone", "Engine"]
 _NEWEST_COUNTS = 0.2
 """Weight of the newest batch in the running mean of the time an image takes."""
 
-_WORKERS_NICE = 15
-"""How far workers stand behind the event loop's thread, in steps of nice(2): a refusal must not wait for a core that decodes."""
-
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One batch: images that were really worked on, images dropped because nobody waited for them, and the seconds it took."""
+    """One batch: images that were really worked on, images dropped because nobody waited for them, and the seconds it took.
+
+    steady: whether nothing died meanwhile, so that the seconds say how long such a batch takes.
+    """
 
     images: int
     dropped: int
     seconds: float
+    steady: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,20 @@ class _Job:
 
 
 class Engine:
-    """`workers` threads over one bounded queue. All methods but the workers' own are for the event loop's thread.
+    """A thread a runner over one bounded queue. All methods but the workers' own and `prepare` are for the event loop's thread.
 
-    A worker takes what waits, up to `max_batch` images of one network. With fewer, and while other requests are still being received (`arriving`), it
-    waits up to `max_wait_s` for them. Images that nobody waits for any more are skipped. The records of a batch go to the loop in one call.
+    A worker takes what waits, up to `max_batch` images of one network. With fewer than the network is quickest with, and while other requests are
+    still being received (`arriving`), it waits up to `max_wait_s` for them. Images that nobody waits for any more are skipped. The records of a batch
+    go to the loop in one call.
     """
 
     def __init__(
-        self, *, workers: int, max_batch: int, max_wait_s: float, max_pixels: int, on_batch: Callable[[BatchDone], None] = lambda _: None
+        self, runners: Sequence[Runner], *, max_batch: int, max_wait_s: float, on_batch: Callable[[BatchDone], None] = lambda _: None
     ) -> None:
-        self.workers = workers
+        self.workers = len(runners)
         self.arriving = 0
         self.seconds_per_image = 0.0
-        self._max_batch, self._max_wait_s, self._max_pixels, self._on_batch = max_batch, max_wait_s, max_pixels, on_batch
+        self._runners, self._max_batch, self._max_wait_s, self._on_batch = runners, max_batch, max_wait_s, on_batch
         self._changed = threading.Condition()
         self._lanes: dict[Network, deque[tuple[Work, int]]] = {}
         self._queued = 0
@@ -88,14 +89,22 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the workers; results are handed to this loop."""
         self._loop = loop
-        for _ in range(self.workers):
-            self._start_worker()
+        for runner in self._runners:
+            self._start_worker(runner)
+
+    def prepare(self, network: Network) -> None:
+        """Let every worker make ready for a network, between two batches; raises CellclfError. For any thread but the loop's."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            for _ in pool.map(lambda runner: runner.prepare(network), self._runners):
+                pass
 
     def stop(self) -> None:
-        """End the workers when their batches are done, and wait for them; what waits in the queue is not answered any more."""
+        """End the workers, and wait for those that cannot be ended within a batch; what waits in the queue is not answered any more."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        for runner in self._runners:
+            runner.close()
         for thread in self._threads:
             thread.join()
 
@@ -122,24 +131,29 @@ class Engine:
             each = seconds / images
             self.seconds_per_image += (each - self.seconds_per_image) * (_NEWEST_COUNTS if self.seconds_per_image else 1.0)
 
-    def _start_worker(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"worker-{next(self._numbers)}", daemon=True)
+    def doubt(self) -> None:
+        """A request was refused by the time an image takes although nothing is being run that could correct it: believe a little less in it."""
+        if not self._queued and not self._running:
+            self.seconds_per_image *= 1 - _NEWEST_COUNTS
+
+    def _start_worker(self, runner: Runner) -> None:
+        thread = threading.Thread(target=self._work, args=(runner,), name=f"worker-{next(self._numbers)}", daemon=True)
         thread.start()
         self._threads = [*(other for other in self._threads if other.is_alive()), thread]
 
-    def _work(self) -> None:
+    def _work(self, runner: Runner) -> None:
         """Batches, until told to stop. An error that nobody foresaw is this batch's only: its requests get 500, and another thread takes over."""
-        _stand_back()
+        runner.begin()
         batch: list[_Job] = []
         try:
             while batch := self._take():
-                started = time.monotonic()
-                records = self._records([job for job in batch if not job.work.gone])
-                self._hand_over(batch, records, time.monotonic() - started)
+                started, deaths = time.monotonic(), runner.deaths
+                records = _records(runner, [job for job in batch if not job.work.gone])
+                self._hand_over(batch, records, time.monotonic() - started, steady=runner.deaths == deaths)
         finally:
             if batch:
-                self._hand_over(batch, RefusedError(500, "the service failed on this batch; its log says how", reason="bug"), 0.0)
-                self._start_worker()
+                self._hand_over(batch, RefusedError(500, "the service failed on this batch; its log says how", reason="bug"), 0.0, steady=False)
+                self._start_worker(runner)
 
     def _take(self) -> list[_Job]:
         """The next batch; empty when the engine stops."""
@@ -153,7 +167,7 @@ class Engine:
                 network = min(self._lanes, key=lambda each: self._lanes[each][0][0].deadline)
                 self._collect(network, batch)
             until = time.monotonic() + self._max_wait_s
-            while len(batch) < self._max_batch and self.arriving and not self._lanes and not self._stopping:
+            while len(batch) < min(self._max_batch, network.batch_size) and self.arriving and not self._lanes and not self._stopping:
                 rest = until - time.monotonic()
                 if rest <= 0 or not self._changed.wait(rest):
                     break
@@ -177,58 +191,66 @@ class Engine:
         if lane is not None and not lane:
             del self._lanes[network]
 
-    def _records(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Record]] | RefusedError:
-        """Decode and run; unreadable images become failures, a network that cannot be run becomes the answer to all."""
-        if not jobs:
-            return []
-        network = jobs[0].work.network
-        readable, pixels = [], []
-        found: list[tuple[_Job, Record]] = []
-        for job in jobs:
-            if job.work.gone:
-                continue
-            image = decoded(job.image, size_px=job.work.size_px, max_pixels=self._max_pixels)
-            if isinstance(image, str):
-                found.append((job, network.failure(job.work.names[job.index], image)))
-            else:
-                readable.append(job)
-                pixels.append(image)
-        if not pixels:
-            return found
-        try:
-            size = network.batch_size
-            rows = np.concatenate([network.probabilities(np.stack(pixels[start : start + size])) for start in range(0, len(pixels), size)])
-        except (InferenceError, ModelFileError):
-            return RefusedError(500, "the network could not be run on these images", reason="inference")
-        predictions = network.predictions([job.work.names[job.index] for job in readable], rows)
-        return [*found, *zip(readable, predictions, strict=True)]
-
-    def _hand_over(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float) -> None:
+    def _hand_over(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float, *, steady: bool) -> None:
         with self._changed:
             self._running -= len(batch)
             self._busy -= 1
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._deliver, batch, records, seconds)
+        self._loop.call_soon_threadsafe(self._deliver, batch, records, seconds, steady)
 
-    def _deliver(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float) -> None:
+    def _deliver(self, batch: Sequence[_Job], records: list[tuple[_Job, Record]] | RefusedError, seconds: float, steady: bool) -> None:
         """On the loop: give the records to their requests."""
         if isinstance(records, RefusedError):
             for work in {job.work for job in batch}:
                 if not work.future.done():
                     work.future.set_exception(records)
             return
-        self.observe(len(records), seconds)
-        self._on_batch(BatchDone(len(records), len(batch) - len(records), seconds))
+        if steady:
+            self.observe(len(records), seconds)
+        self._on_batch(BatchDone(len(records), len(batch) - len(records), seconds, steady))
         for work in _filled(records):
             if not work.missing and not work.future.done():
                 work.future.set_result([record for record in work.records if record is not None])
 
 
-def _stand_back() -> None:
-    """Let the event loop go first, where threads have priorities of their own: on Linux."""
-    if sys.platform == "linux":
-        own = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, own) + _WORKERS_NICE))
+def _records(runner: Runner, jobs: Sequence[_Job]) -> list[tuple[_Job, Record]] | RefusedError:
+    """Unreadable images become failures, a network that cannot be run becomes the answer to all."""
+    if not jobs:
+        return []
+    network, size_px = jobs[0].work.network, jobs[0].work.size_px
+    try:
+        try:
+            found = list(zip(jobs, runner.run(network, [job.image for job in jobs], size_px=size_px), strict=True))
+        except WorkerDiedError:
+            found = _one_by_one(runner, jobs)
+    except (InferenceError, ModelFileError):
+        return RefusedError(500, "the network could not be run on these images", reason="inference")
+    failed = [(job, network.failure(job.work.names[job.index], answer)) for job, answer in found if isinstance(answer, str)]
+    read = [(job, answer) for job, answer in found if not isinstance(answer, str)]
+    if not read:
+        return [*failed]
+    names, rows = [job.work.names[job.index] for job, _ in read], np.stack([row for _, row in read])
+    return [*failed, *zip((job for job, _ in read), network.predictions(names, rows), strict=True)]
+
+
+def _one_by_one(runner: Runner, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer]]:
+    """The images of a batch that something died of, each alone, but for those that nobody waits for any more.
+
+    One that is died of again cannot be read, and what comes after it in its request is not tried: requests of many such images would stop all others.
+    """
+    found: list[tuple[_Job, Answer]] = []
+    deadly: set[Work] = set()
+    for job in jobs:
+        if job.work in deadly:
+            found.append((job, "was not tried: what decodes images died of another one of this request"))
+        elif not job.work.gone and job.work.deadline > time.monotonic():
+            try:
+                (answer,) = runner.run(job.work.network, [job.image], size_px=job.work.size_px)
+            except WorkerDiedError:
+                deadly.add(job.work)
+                answer = "cannot be decoded: what tried died of it, twice"
+            found.append((job, answer))
+    return found
 
 
 def _filled(records: Iterable[tuple[_Job, Record]]) -> list[Work]:

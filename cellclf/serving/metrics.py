@@ -30,6 +30,7 @@ class Metrics:
         self.batch_seconds = Histogram("cellclf_batch_seconds", "Decoding and running one batch.", buckets=_SECONDS, registry=self.registry)
         self.model = Gauge("cellclf_model", "1 for each version in service.", ["model", "version", "provider", "precision"], registry=self.registry)
         self.reloads = Counter("cellclf_reloads", "Changed model files, by whether they took over.", ["model", "outcome"], registry=self.registry)
+        self.worker_ends = Counter("cellclf_worker_ends", "Worker processes that died and were started anew.", registry=self.registry)
         self.ready = Gauge("cellclf_ready", "Whether requests are let in.", registry=self.registry)
 
     def watch(self, engine: Engine, connections: Callable[[], int]) -> None:
@@ -39,7 +40,7 @@ class Metrics:
             ("running_images", "Images that workers hold.", lambda: engine.running),
             ("arriving_requests", "Requests whose body is being received.", lambda: engine.arriving),
             ("seconds_per_image", "What an image takes one worker, running mean.", lambda: engine.seconds_per_image),
-            ("workers", "Worker threads.", lambda: engine.workers),
+            ("workers", "Workers.", lambda: engine.workers),
             ("connections", "Open connections.", connections),
         ):
             Gauge(f"cellclf_{name}", text, registry=self.registry).set_function(value)

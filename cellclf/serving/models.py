@@ -76,7 +76,7 @@ def load(source: Source, settings: Settings) -> ServedModel:
     file = read_model_file(source.path)
     if source.sha256 and file.fingerprint not in source.sha256:
         raise ServingError(f"{source.path} has the SHA-256 {file.fingerprint}, which is not among those that --sha256 allows; it was not opened")
-    classifier = Classifier(file, device=source.device, threads=1, sessions=settings.threads)
+    classifier = Classifier(file, device=source.device, threads=1, sessions=1 if settings.processes else settings.threads)
     prove(classifier)
     seconds = 0.0
     for size in [bucket for bucket in BUCKETS if bucket < settings.max_batch] + [settings.max_batch]:

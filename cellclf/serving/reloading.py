@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from cellclf.errors import CellclfError
@@ -9,6 +10,7 @@ from cellclf.serving.logs import event
 from cellclf.serving.metrics import Metrics
 from cellclf.serving.models import Models, ServedModel, load
 from cellclf.serving.settings import Settings
+from cellclf.serving.work import Network
 
 __all__ = ["Reloader", "Stamp", "stamp_of"]
 
@@ -26,10 +28,21 @@ def stamp_of(path: Path) -> Stamp:
 
 
 class Reloader:
-    """Looks at each file every settings.reload_s seconds. A file is tried once for each change that is seen, so that half a copy is tried again."""
+    """Looks at each file every settings.reload_s seconds. A file is tried once for each change that is seen, so that half a copy is tried again.
 
-    def __init__(self, models: Models, stamps: dict[Path, Stamp], metrics: Metrics, settings: Settings) -> None:
-        self._models, self._stamps, self._metrics, self._settings = models, stamps, metrics, settings
+    prepare: lets the workers make ready for a network before it takes over.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        stamps: dict[Path, Stamp],
+        metrics: Metrics,
+        settings: Settings,
+        *,
+        prepare: Callable[[Network], None] = lambda _: None,
+    ) -> None:
+        self._models, self._stamps, self._metrics, self._settings, self._prepare = models, stamps, metrics, settings, prepare
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -50,6 +63,7 @@ class Reloader:
         try:
             new = await asyncio.to_thread(load, old.source, self._settings)
             if new.classifier.fingerprint != old.classifier.fingerprint:
+                await asyncio.to_thread(self._prepare, new.classifier)
                 self._models.replace(old, new)
         except CellclfError as error:
             self._metrics.reloads.labels(old.name, "kept").inc()

@@ -1,4 +1,4 @@
-"""Server: bind, load, prove, warm up, then listen; drain at SIGTERM. One process; the only place that knows uvicorn."""
+"""Server: bind, load, prove, warm up, then listen; drain at SIGTERM. The only place that knows uvicorn."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,11 @@ from cellclf.serving.exchange import Receive, Scope, Send
 from cellclf.serving.gate import Gate
 from cellclf.serving.keys import Keys
 from cellclf.serving.logs import event
+from cellclf.serving.metrics import Metrics
 from cellclf.serving.models import Models, Source, load
+from cellclf.serving.processes import ProcessRunner, why_no_processes
 from cellclf.serving.reloading import Reloader, stamp_of
+from cellclf.serving.runners import Runner, ThreadRunner
 from cellclf.serving.service import Service
 from cellclf.serving.settings import Settings, is_loopback
 
@@ -30,6 +33,10 @@ _BACKLOG = 512
 _KEEP_ALIVE_S = 30
 _SWITCH_S = 0.001
 """How long a worker may hold Python's lock while the event loop wants it; Python's own 5 ms would be most of a quick answer."""
+
+
+_PATIENCE_S = 60.0
+"""What a worker process may take for a batch beyond every request's deadline before it is taken for dead."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -61,10 +68,11 @@ class Server:
             raise ServingError(
                 f"{host} can be reached from other machines: give keys with --api-keys-file or $CELLCLF_API_KEYS, or say --no-auth to let all in"
             )
+        _ignore_broken_pipes()
         stamps = {source.path: stamp_of(source.path) for source in sources}
         self.settings, self.listener = settings, listener
-        self.service = Service.of(Models([load(source, settings) for source in sources]), settings, keys)
-        self._reloader = Reloader(self.service.models, stamps, self.service.metrics, settings)
+        self.service = _service(sources, settings, keys)
+        self._reloader = Reloader(self.service.models, stamps, self.service.metrics, settings, prepare=self.service.engine.prepare)
         self._making: asyncio.Future[Any] | None = None
         self._uvicorn = _Uvicorn(uvicorn.Config(Gate(self.service, self._inner), **_options(settings)), self.drain)
         self.service.metrics.watch(self.service.engine, lambda: len(self._uvicorn.server_state.connections))
@@ -72,7 +80,6 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until `drain` from another thread; returns when every accepted request has its answer."""
-        _ignore_broken_pipes()
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         try:
@@ -92,6 +99,8 @@ class Server:
         engine.start(self._loop)
         self._making = self._loop.run_in_executor(None, _made, self.service)
         watching = self._loop.create_task(self._reloader.run()) if self.settings.reload_s else None
+        if watching is not None:
+            watching.add_done_callback(_told)
         for model in self.service.models:
             event("serving", model=model.name, version=model.version, provider=model.classifier.provider, address=self.address)
         try:
@@ -124,6 +133,32 @@ class Server:
     def _close(self) -> None:
         self.service.admission.draining = True
         self._uvicorn.stop()
+
+
+def _service(sources: Sequence[Source], settings: Settings, keys: Keys) -> Service:
+    """Start the workers, and while they start read and prove the files; then let the workers open them."""
+    for source in sources if settings.processes else ():
+        if why := why_no_processes(source.device):
+            raise ServingError(f"no worker processes for --device {source.device}: {why}; use --no-processes")
+    metrics = Metrics()
+    runners: list[Runner] = []
+    with contextlib.ExitStack() as failing:
+        for _ in range(settings.threads):
+            runners.append(_runner(settings, metrics))
+            failing.callback(runners[-1].close)
+        models = Models([load(source, settings) for source in sources])
+        service = Service.of(models, settings, keys, runners=runners, metrics=metrics)
+        for model in models:
+            service.engine.prepare(model.classifier)
+        failing.pop_all()
+    return service
+
+
+def _runner(settings: Settings, metrics: Metrics) -> Runner:
+    if not settings.processes:
+        return ThreadRunner(max_pixels=settings.max_pixels)
+    patience_s = settings.deadline_ms / 1000 + _PATIENCE_S
+    return ProcessRunner(max_pixels=settings.max_pixels, patience_s=patience_s, on_end=metrics.worker_ends.inc)
 
 
 def _made(service: Service) -> Any:
@@ -178,8 +213,14 @@ def _options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _told(task: "asyncio.Task[None]") -> None:
+    """Log at once what ended a task that should not end; else it would be told when the service ends."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logging.getLogger("cellclf.serving").critical("reload", exc_info=error, extra={"fields": {}})
+
+
 def _ignore_broken_pipes() -> None:
-    """A client that leaves while it is answered must not end the process, as the command line lets a reader of its output do."""
+    """A client or worker that leaves while it is sent something must not end the process, as the command line lets a reader of its output do."""
     if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 

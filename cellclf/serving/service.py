@@ -17,6 +17,7 @@ from cellclf.serving.metrics import Metrics
 from cellclf.serving.models import Models, ServedModel
 from cellclf.serving.rates import Rates
 from cellclf.serving.refusals import RefusedError
+from cellclf.serving.runners import Runner
 from cellclf.serving.settings import Settings
 from cellclf.serving.work import Image, Record, Work
 
@@ -41,16 +42,9 @@ class Service:
     explaining: Explaining
 
     @classmethod
-    def of(cls, models: Models, settings: Settings, keys: Keys) -> "Service":
+    def of(cls, models: Models, settings: Settings, keys: Keys, *, runners: Sequence[Runner], metrics: Metrics) -> "Service":
         """Put together; the engine is not started. The first guess of the time an image takes is the slowest model's in its warm-up."""
-        metrics = Metrics()
-        engine = Engine(
-            workers=settings.threads,
-            max_batch=settings.max_batch,
-            max_wait_s=settings.max_wait_ms / 1000,
-            max_pixels=settings.max_pixels,
-            on_batch=metrics.on_batch,
-        )
+        engine = Engine(runners, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000, on_batch=metrics.on_batch)
         engine.observe(1, max(model.seconds_per_image for model in models))
         for model in models:
             metrics.in_service(model)

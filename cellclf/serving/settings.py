@@ -14,18 +14,20 @@ _MIB = 1 << 20
 class Settings:
     """Limits and times of a service; raises ServingError for one that cannot be.
 
-    threads: workers, each decodes and runs batches on one CPU thread. max_batch: images a batch. max_wait_ms: how long a worker waits for images of
-    requests that are still being received when it has fewer; where none is, it does not wait. max_queue_ms: a request is refused where the images
-    before it would take longer; twice that is the bound for the 99th percentile of those that are accepted. max_queue_images: images that may wait at
-    all. deadline_ms: after so long a request is answered 504; a client may ask for less. max_body_bytes: of a request; max_json_bytes: of its JSON,
-    which holds up everybody while it is parsed. max_buffered_bytes: of all requests together. max_images: a request. max_pixels: width × height of an
-    encoded image; workers × max_pixels × 16 bytes bounds what decoding takes. rate, burst: images a second that one client may send on average, and
-    at once; None = any number. max_connections: open at a time. max_header_bytes, header_s: what and how long a request's head may take. drain_s:
-    what accepted requests are given to end after SIGTERM. unready_s: how long the service says that it is not ready, and still answers, before it
-    closes its port. reload_s: seconds between two looks at the files; 0 = never.
+    threads: workers, each decodes and runs batches on one CPU thread. processes: whether each worker is a process of its own. max_batch: images a
+    batch. max_wait_ms: how long a worker with fewer images than the network is quickest with waits for those of requests that are still being
+    received; where none is, it does not wait. max_queue_ms: a request is refused where the images before it would take longer; twice that is the
+    bound for the 99th percentile of those that are accepted. max_queue_images: images that may wait at all. deadline_ms: after so long a request is
+    answered 504; a client may ask for less. max_body_bytes: of a request; max_json_bytes: of its JSON, which holds up everybody while it is parsed.
+    max_buffered_bytes: of all requests together. max_images: a request. max_pixels: width × height of an encoded image; workers × max_pixels × 16
+    bytes bounds what decoding takes. rate, burst: images a second that one client may send on average, and at once; None = any number.
+    max_connections: open at a time. max_header_bytes, header_s: what and how long a request's head may take. drain_s: what accepted requests are
+    given to end after SIGTERM. unready_s: how long the service says that it is not ready, and still answers, before it closes its port. reload_s:
+    seconds between two looks at the files; 0 = never.
     """
 
     threads: int
+    processes: bool = False
     max_batch: int = 16
     max_wait_ms: float = 2.0
     max_queue_ms: float = 500.0
@@ -46,11 +48,16 @@ class Settings:
     reload_s: float = 2.0
 
     def __post_init__(self) -> None:
-        may_be_zero = ("max_wait_ms", "unready_s", "reload_s")
+        may_be_zero = ("processes", "max_wait_ms", "unready_s", "reload_s")
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if value is not None and (value < 0 or (value == 0 and name not in may_be_zero)):
                 raise ServingError(f"{name} {value} must be {'at least 0' if name in may_be_zero else 'more than 0'}")
+
+    @property
+    def buffered_bound_bytes(self) -> int:
+        """The most that requests' bodies take: worker processes hold once more what they work on."""
+        return self.max_buffered_bytes * (2 if self.processes else 1)
 
     @property
     def decoding_bound_bytes(self) -> int:

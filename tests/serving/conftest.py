@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import io
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -129,6 +130,12 @@ def wait_until(true: Callable[[], bool]) -> None:
             return
         event.wait(0.005)
     raise AssertionError("it did not happen")
+
+
+def alive(process_id: int) -> bool:
+    """Whether a process still runs; one that has ended and that nobody asked for does not."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], capture_output=True, text=True, check=False).stdout.strip()
+    return bool(found) and not found.startswith("Z")
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (64, 48), form: str = "PNG") -> bytes:

@@ -20,7 +20,7 @@ from cellclf.cli.serve import serve
 from cellclf.serving.settings import Settings
 from tests.cli.reading import error_line
 from tests.conftest import Completed
-from tests.serving.conftest import MODEL, SHIPPED, WAIT_S, picture
+from tests.serving.conftest import MODEL, SHIPPED, WAIT_S, alive, picture, wait_until
 
 Cli = Callable[..., Completed]
 FRAMEWORKS = {"tensorflow", "keras", "jax", "tf2onnx", "sklearn", "matplotlib", "torch", "onnx"}
@@ -93,6 +93,30 @@ def test_a_client_that_leaves_cannot_end_it_by_a_broken_pipe() -> None:
         assert ignored & 1 << signal.SIGPIPE - 1
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="children are told by /proc")
+def test_worker_processes_hear_no_signal_and_end_with_the_service_that_is_killed() -> None:
+    with service(SHIPPED, "--threads", "2") as (process, address):
+        children = [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        assert len(children) == 2
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+            os.kill(child, signal.SIGINT)
+        with httpx.Client(base_url=address, timeout=WAIT_S, transport=httpx.HTTPTransport(retries=20)) as client:
+            assert client.post("/predict", content=picture(1)).status_code == 200
+            assert "cellclf_worker_ends_total 0.0" in client.get("/metrics").text
+        process.kill()
+        process.wait(WAIT_S)
+        for child in children:
+            wait_until(lambda child=child: not alive(child))  # type: ignore[misc]  # default binds
+
+
+def test_without_processes_workers_are_threads() -> None:
+    with service(SHIPPED, "--no-processes") as (process, address):
+        assert Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() == ""
+        with httpx.Client(base_url=address, timeout=WAIT_S, transport=httpx.HTTPTransport(retries=20)) as client:
+            assert client.post("/predict", content=picture(1)).status_code == 200
+
+
 def test_keys_from_the_environment_are_asked_for() -> None:
     with service(CELLCLF_API_KEYS="0123456789abcdef0123") as (_, address):
         transport = httpx.HTTPTransport(retries=20)
@@ -132,7 +156,7 @@ def test_wrong_usage_exits_with_2(cli: Cli, arguments: list[str]) -> None:
 def test_the_options_defaults_are_the_settings() -> None:
     defaults = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
     settings = Settings(threads=1)
-    shared = [name for name in defaults if hasattr(settings, name) and name != "threads"]
+    shared = [name for name in defaults if hasattr(settings, name) and name not in ("threads", "processes")]  # the machine decides those
     assert len(shared) >= 10
     assert {name: defaults[name] for name in shared} == {name: getattr(settings, name) for name in shared}
     assert defaults["max_body_mb"] << 20 == settings.max_body_bytes

@@ -11,9 +11,12 @@ import pytest
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError
 from cellclf.runtime.classifier import Failure, Prediction
+from cellclf.serving.admission import Admission
 from cellclf.serving.engine import BatchDone, Engine
 from cellclf.serving.refusals import RefusedError
-from cellclf.serving.work import Image, Record, Work
+from cellclf.serving.runners import Answer, Runner, ThreadRunner, WorkerDiedError
+from cellclf.serving.settings import Settings
+from cellclf.serving.work import Image, Network, Record, Work
 
 SIZE = (4, 4)
 WAIT_S = 60
@@ -59,12 +62,29 @@ def work_of(network: Counting, images: Sequence[Image], *, seconds: float = WAIT
     )
 
 
-def run(scenario: Callable[[Engine], Awaitable[Any]], **options: Any) -> list[BatchDone]:
+def runners(workers: int) -> list[ThreadRunner]:
+    return [ThreadRunner(max_pixels=1000) for _ in range(workers)]
+
+
+POISON = b"poison"
+
+
+class Mortal(ThreadRunner):
+    """A runner that dies of poison."""
+
+    def run(self, network: Network, images: Sequence[Image], *, size_px: tuple[int, int]) -> list[Answer]:
+        if any(isinstance(image, bytes) and image == POISON for image in images):
+            self.deaths += 1
+            raise WorkerDiedError("ended")
+        return super().run(network, images, size_px=size_px)
+
+
+def run(scenario: Callable[[Engine], Awaitable[Any]], *, workers: int = 1, by: Sequence[Runner] | None = None, **options: Any) -> list[BatchDone]:
     """Run a scenario on an engine of one worker and batches of 4."""
     done: list[BatchDone] = []
 
     async def whole() -> None:
-        engine = Engine(**{"workers": 1, "max_batch": 4, "max_wait_s": 0.0, "max_pixels": 1000, "on_batch": done.append, **options})
+        engine = Engine(by or runners(workers), **{"max_batch": 4, "max_wait_s": 0.0, "on_batch": done.append, **options})
         engine.start(asyncio.get_running_loop())
         try:
             await asyncio.wait_for(scenario(engine), WAIT_S)
@@ -236,8 +256,71 @@ def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(error: Ex
     assert [each.exc_value for each in told] == ([] if isinstance(error, InferenceError) else [error])
 
 
+def test_what_was_run_beside_an_image_that_the_worker_dies_of_is_run_again_alone() -> None:
+    network, runner = Counting(), Mortal(max_pixels=1000)
+    network.go.clear()
+
+    async def scenario(engine: Engine) -> None:
+        running = work_of(network, [pixels(0)])
+        engine.submit(running)
+        await asyncio.to_thread(network.entered.wait, WAIT_S)
+        good, bad, late = work_of(network, [pixels(1)]), work_of(network, [pixels(2), POISON, pixels(3)]), work_of(network, [pixels(4)])
+        for work in (good, bad, late):
+            engine.submit(work)
+        network.go.set()
+        assert labels(await good.future) == ["1"]
+        assert labels(await bad.future) == [
+            "2",
+            "cannot be decoded: what tried died of it, twice",
+            "was not tried: what decodes images died of another one of this request",
+        ]
+        assert labels(await late.future) == ["4"]
+
+    done = run(scenario, by=[runner], max_batch=4)
+    assert runner.deaths == 2
+    assert [batch.steady for batch in done] == [True, False, True], "how long a death takes says nothing of the next batch"
+
+
+def test_after_a_death_nobodys_images_are_not_run_again() -> None:
+    network, runner = Counting(), Mortal(max_pixels=1000)
+    network.go.clear()
+
+    async def scenario(engine: Engine) -> None:
+        running = work_of(network, [pixels(0)])
+        engine.submit(running)
+        await asyncio.to_thread(network.entered.wait, WAIT_S)
+        bad, gone = work_of(network, [POISON]), work_of(network, [pixels(1)])
+        for work in (bad, gone):
+            engine.submit(work)
+        first = runner.run
+
+        def leaves(*given: Any, **how: Any) -> list[Answer]:
+            engine.abandon(gone)
+            return first(*given, **how)
+
+        runner.run = leaves  # type: ignore[method-assign]
+        network.go.set()
+        assert labels(await bad.future) == ["cannot be decoded: what tried died of it, twice"]
+
+    run(scenario, by=[runner])
+    assert network.batches == [1]
+
+
+def test_the_time_an_image_takes_is_believed_less_while_it_keeps_everybody_out() -> None:
+    engine = Engine(runners(1), max_batch=4, max_wait_s=0)
+    engine.observe(1, 100.0)
+    door = Admission(engine, Settings(threads=1))
+    for _ in range(1000):
+        try:
+            door.queue(1, time.monotonic() + 1)
+        except RefusedError:
+            continue
+        break
+    assert engine.seconds_per_image < 1
+
+
 def test_the_time_an_image_takes_follows_the_batches() -> None:
-    engine = Engine(workers=2, max_batch=4, max_wait_s=0, max_pixels=1)
+    engine = Engine(runners(2), max_batch=4, max_wait_s=0)
     assert engine.wait_s == 0
     engine.observe(4, 1.0)
     assert engine.seconds_per_image == 0.25
