@@ -25,7 +25,18 @@ from PIL import (
 
 from cellclf.errors import DecodeError
 
-__all__ = ["DECODER_VERSION", "IMAGE_SUFFIXES", "MAX_PIXELS", "RESIZE_METHOD", "Pixels", "decode", "decode_file", "decode_thumbnail", "is_image_name"]
+__all__ = [
+    "BYTES_A_PIXEL",
+    "DECODER_VERSION",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "RESIZE_METHOD",
+    "Pixels",
+    "decode",
+    "decode_file",
+    "decode_thumbnail",
+    "is_image_name",
+]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,6 +48,10 @@ DECODER_VERSION = 1
 
 MAX_PIXELS = 89_478_485
 """Largest width × height that is decoded (Pillow's own warning limit, 256 MiB of RGB)."""
+
+BYTES_A_PIXEL = 28
+"""The most memory that a pixel takes while it is decoded: four bytes in each of the two canvases of a transparent WebP, in the image, in the
+image turned upright, and in what it is laid over, with, and becomes."""
 
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 _NO_WINDOW = "16-bit file whose values end at {}: its window is not known; convert it to 8 bits, or to the full 16-bit range"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cellclf.card import ModelFile
 from cellclf.data.decoding import Pixels
-from cellclf.errors import ModelFileError
+from cellclf.errors import InferenceError, ModelFileError
 from cellclf.storage import new_file
 
 __all__ = ["Explainer", "overlay", "write_overlay"]
@@ -33,8 +33,16 @@ class Explainer:
         self._session = onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
 
     def maps(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """uint8 RGB [batch, H, W, 3] → Grad-CAM of each label, float32 [batch, classes, rows, columns], ≥ 0, in shares of the label's score."""
-        values: npt.NDArray[np.float32] = self._session.run([HEATMAPS], {"image": images})[0]
+        """uint8 RGB [batch, H, W, 3] → Grad-CAM of each label, float32 [batch, classes, rows, columns], ≥ 0, in shares of the label's score.
+
+        Raises InferenceError.
+        """
+        from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+        try:
+            values: npt.NDArray[np.float32] = self._session.run([HEATMAPS], {"image": images})[0]
+        except (failures.InvalidArgument, failures.Fail, failures.RuntimeException) as error:
+            raise InferenceError(f"the heat maps of {len(images)} images could not be computed: {str(error).splitlines()[0]}") from error
         return values
 
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from cellclf.errors import ModelFileError
+from cellclf.errors import InferenceError, ModelFileError
 from cellclf.runtime.explain import Explainer
 from cellclf.serving.exchange import ClientGoneError, Exchange
 from cellclf.serving.images import decoded
@@ -84,6 +84,9 @@ class Explaining:
         pixels = [decoded(image, size_px=model.size_px, max_pixels=self._max_pixels) for image in images]
         readable = [image for image in pixels if not isinstance(image, str)]
         if len(readable) != len(images):
-            raise ModelFileError("an image that was read is not readable")
-        maps = self._explainers[model].maps(np.stack(readable))
+            raise RefusedError(500, "an image that was read before cannot be read again", reason="inference")
+        try:
+            maps = self._explainers[model].maps(np.stack(readable))
+        except (InferenceError, ModelFileError) as error:
+            raise RefusedError(500, "the heat maps could not be computed", reason="inference") from error
         return [dict(zip(model.classifier.labels, np.round(each, 4).tolist(), strict=True)) for each in maps]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import time
 from typing import Any
 
@@ -49,14 +50,26 @@ class Gate:
             return
         exchange = Exchange(scope, receive, send, always=SECURITY_HEADERS)
         try:
-            self._let_in(exchange)
-            await self._answer(exchange)
-        except RefusedError as error:
-            await exchange.refuse(error)
-        except ClientGoneError:
-            exchange.status, exchange.refusal = CLIENT_GONE, "gone"
+            await self._serve(exchange)
         finally:
             self._account(exchange)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        """Answer, whatever happens: an error that nobody foresaw is 500 with its request's id, and goes on to the log."""
+        foreseen = False
+        try:
+            self._let_in(exchange)
+            await self._answer(exchange)
+            foreseen = True
+        except RefusedError as error:
+            await exchange.refuse(error)
+            foreseen = True
+        except ClientGoneError:
+            exchange.status, exchange.refusal = CLIENT_GONE, "gone"
+            foreseen = True
+        finally:
+            if not foreseen and not exchange.status and isinstance(sys.exception(), Exception):
+                await exchange.refuse(RefusedError(500, "the service failed on this request; its log says how", reason="bug"))
 
     def _let_in(self, exchange: Exchange) -> None:
         """Name the client, and raise RefusedError 401 or 429 where it may not come."""

@@ -1,8 +1,9 @@
-"""Everything a service can be told, with its defaults and their units. Imports nothing of ours but errors."""
+"""Everything a service can be told, with its defaults and their units. Imports nothing of ours but errors and what decoding takes."""
 
 import ipaddress
 from dataclasses import dataclass, fields
 
+from cellclf.data.decoding import BYTES_A_PIXEL
 from cellclf.errors import ServingError
 
 __all__ = ["Settings", "is_loopback"]
@@ -19,11 +20,11 @@ class Settings:
     received; where none is, it does not wait. max_queue_ms: a request is refused where the images before it would take longer; twice that is the
     bound for the 99th percentile of those that are accepted. max_queue_images: images that may wait at all. deadline_ms: after so long a request is
     answered 504; a client may ask for less. max_body_bytes: of a request; max_json_bytes: of its JSON, which holds up everybody while it is parsed.
-    max_buffered_bytes: of all requests together. max_images: a request. max_pixels: width × height of an encoded image; workers × max_pixels × 16
-    bytes bounds what decoding takes. rate, burst: images a second that one client may send on average, and at once; None = any number.
-    max_connections: open at a time. max_header_bytes, header_s: what and how long a request's head may take. drain_s: what accepted requests are
-    given to end after SIGTERM. unready_s: how long the service says that it is not ready, and still answers, before it closes its port. reload_s:
-    seconds between two looks at the files; 0 = never.
+    max_buffered_bytes: of all requests together. max_images: a request. max_pixels: width × height of an encoded image; decoding_bound_bytes follows
+    from it. rate, burst: images a second that one client may send on average, and at once; None = any number. max_connections: open at a time.
+    max_header_bytes, header_s: what and how long a request's head may take. drain_s: what accepted requests are given to end after SIGTERM, at least
+    their deadline. unready_s: how long the service says that it is not ready, and still answers, before it closes its port. reload_s: seconds between
+    two looks at the files; 0 = never.
     """
 
     threads: int
@@ -53,6 +54,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (value < 0 or (value == 0 and name not in may_be_zero)):
                 raise ServingError(f"{name} {value} must be {'at least 0' if name in may_be_zero else 'more than 0'}")
+        if self.deadline_ms > self.drain_s * 1000:
+            raise ServingError(
+                f"requests may take {self.deadline_ms:g} ms (--deadline-ms), and are given {self.drain_s:g} s to end after SIGTERM (--drain-s): "
+                "some that were accepted would never be answered; give --drain-s at least as long"
+            )
 
     @property
     def buffered_bound_bytes(self) -> int:
@@ -61,8 +67,8 @@ class Settings:
 
     @property
     def decoding_bound_bytes(self) -> int:
-        """The most that decoding may take at a time: a pixel is at most 16 bytes while transparency is laid over white."""
-        return self.threads * self.max_pixels * 16
+        """The most that decoding may take at a time: in each worker, and once where heat maps are computed."""
+        return (self.threads + 1) * self.max_pixels * BYTES_A_PIXEL
 
 
 def is_loopback(host: str) -> bool:

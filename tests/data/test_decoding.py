@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from cellclf.data.decoding import MAX_PIXELS, Pixels, decode, decode_file, is_image_name
+from cellclf.data.decoding import BYTES_A_PIXEL, MAX_PIXELS, Pixels, decode, decode_file, is_image_name
 from cellclf.errors import DecodeError
 from tests.data.making import encoded, picture
 
@@ -334,6 +334,39 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000, time
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "more than 89,478,485 pixels\nTrue True\n"
+
+
+_TAKEN = r"""
+import re, sys
+from pathlib import Path
+from cellclf.data.decoding import decode_file
+
+def highest():
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+small, large = (Path(name) for name in sys.argv[1:])
+decode_file(small, height_px=8, width_px=8)
+before = highest()
+decode_file(large, height_px=8, width_px=8)
+print(highest() - before)
+"""
+"""What decoding takes more for a large image than for a small one of its kind, in bytes."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the most memory a process had is told by /proc")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
+def test_an_image_takes_no_more_memory_than_is_said_whatever_its_kind(kind: str, tmp_path: Path) -> None:
+    side, turned = 2000, Image.Exif()
+    turned[0x0112] = 6
+    layer = Image.linear_gradient("L").resize((side, side)).convert("RGB" if kind == "JPEG" else "RGBA")
+    if layer.mode == "RGBA":
+        layer.putalpha(Image.linear_gradient("L").resize((side, side)))
+    layer.save(tmp_path / "large", kind, **({} if kind == "GIF" else {"exif": turned}))
+    layer.resize((20, 20)).save(tmp_path / "small", kind, **({} if kind == "GIF" else {"exif": turned}))
+    done = subprocess.run([sys.executable, "-c", _TAKEN, tmp_path / "small", tmp_path / "large"], capture_output=True, text=True, check=True)
+    taken = int(done.stdout)
+    pixels = side * side
+    assert 2 * pixels < taken < BYTES_A_PIXEL * pixels + (8 << 20)
 
 
 def test_a_reason_is_one_line() -> None:

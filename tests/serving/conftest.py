@@ -62,7 +62,8 @@ Serving = Callable[..., AbstractContextManager[Running]]
 def serving(*models: str | Path, keys: Any = None, sha256: Any = (), **settings: Any) -> Iterator[Running]:
     """Start a server with these settings, keys (name: key) and allowed hashes; end it with a drain, and wait for its thread."""
     sources = sources_of([str(model) for model in models or (SHIPPED,)], device="cpu", sha256=sha256)
-    chosen = Settings(**{"threads": 2, "reload_s": 0.0, "deadline_ms": 1000.0 * WAIT_S, "max_queue_ms": 1000.0 * WAIT_S, **settings})
+    patient = {"deadline_ms": 1000.0 * WAIT_S, "drain_s": float(WAIT_S), "max_queue_ms": 1000.0 * WAIT_S}
+    chosen = Settings(**{"threads": 2, "reload_s": 0.0, **patient, **settings})
     server = Server(sources, chosen, listener=bind("127.0.0.1", 0), keys=Keys(keys or {}))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()

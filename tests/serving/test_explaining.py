@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from cellclf.errors import InferenceError
+from cellclf.runtime.explain import Explainer
 from cellclf.serving.exchange import ClientGoneError
 from cellclf.serving.explaining import Explaining, Heatmaps
 from cellclf.serving.models import ServedModel, load, sources_of
@@ -93,5 +95,21 @@ def test_a_place_is_held_from_the_beginning(model: ServedModel) -> None:
                 places.enter_context(explaining.place(model, 1))
         with explaining.place(model, 1):
             pass
+
+    run(work)
+
+
+def test_heat_maps_that_cannot_be_computed_are_500_without_a_word_of_it(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise InferenceError("inside of the runtime")
+
+    async def work() -> None:
+        explaining = Explaining(max_pixels=1_000_000)
+        assert await maps(explaining, model, Client(), WAIT_S)
+        monkeypatch.setattr(Explainer, "maps", fails)
+        with pytest.raises(RefusedError) as refused:
+            await maps(explaining, model, Client(), WAIT_S)
+        assert refused.value.status == 500
+        assert "inside" not in str(refused.value)
 
     run(work)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from cellclf.errors import ServingError
+from cellclf.serving.settings import Settings
 from tests.serving.conftest import WAIT_S, HeldNetwork, Running, connection, picture, send_in_background, serving, wait_until
 
 
@@ -219,3 +221,23 @@ def test_an_error_that_nobody_foresaw_is_500_without_a_word_of_it_and_the_servic
             assert "Traceback" not in answer.text
         assert running.post("/predict", content=picture(1)).status_code == 200
     assert isinstance(told[0].exc_value, ZeroDivisionError)
+
+
+def test_an_error_on_the_event_loop_is_500_with_its_id_and_headers_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(threads=1) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(running.service.models, "find", lambda *_: 1 / 0)
+            answer = running.post("/predict", content=picture(1), headers={"x-request-id": "mine"})
+        assert answer.status_code == 500
+        assert answer.headers["x-request-id"] == "mine"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "division" not in answer.text
+        assert running.metrics()['cellclf_requests_total{route="/predict",status="500"}'] == 1
+        assert running.metrics()['cellclf_refusals_total{reason="bug"}'] == 1
+        assert running.post("/predict", content=picture(1)).status_code == 200
+
+
+def test_a_deadline_that_the_drain_would_not_wait_for_is_refused() -> None:
+    with pytest.raises(ServingError, match="--drain-s at least as long"):
+        Settings(threads=1, deadline_ms=31_000, drain_s=30)
+    assert Settings(threads=1, deadline_ms=30_000, drain_s=30).drain_s == 30

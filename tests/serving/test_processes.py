@@ -25,7 +25,7 @@ from cellclf.serving.server import Server, bind
 from cellclf.serving.settings import Settings
 from cellclf.serving.work import Image
 from tests.model_files import resigned
-from tests.serving.conftest import CARD, SHIPPED, WAIT_S, alive, picture, serving, wait_until
+from tests.serving.conftest import CARD, SHIPPED, WAIT_S, Running, alive, picture, send_in_background, serving, wait_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="worker processes want POSIX")
 
@@ -234,6 +234,75 @@ def test_a_service_of_processes_answers_as_predict_and_takes_changed_files_over(
         assert after["model"] != before["model"]
         assert after["probabilities"] == before["probabilities"]
         assert running.metrics()["cellclf_worker_ends_total"] == 0
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[Running, int]]:
+    """A service of one worker process that stands still, and that process; batches of one image."""
+    with serving(threads=1, processes=True, max_batch=1, max_wait_ms=0.0) as running:
+        assert running.post("/predict", content=picture(1)).status_code == 200
+        (worker,) = running.service.engine._runners
+        assert isinstance(worker, ProcessRunner)
+        number = stop(worker)
+        yield running, number
+        if alive(number):
+            os.kill(number, signal.SIGCONT)
+
+
+def test_a_drain_answers_everybody_whose_image_a_process_has_or_will_get(held: tuple[Running, int]) -> None:
+    running, number = held
+    others = [send_in_background(running, content=picture(seed)) for seed in range(4)]
+    wait_until(lambda: (running.service.engine.running, running.service.engine.queued) == (1, 3))
+    running.server.drain()
+    wait_until(lambda: running.service.admission.draining)
+    os.kill(number, signal.SIGCONT)
+    for thread, answers in others:
+        thread.join(WAIT_S)
+        assert [answer.status_code for answer in answers] == [200]
+
+
+def test_a_process_that_is_killed_under_requests_costs_nobody_an_answer(held: tuple[Running, int]) -> None:
+    running, number = held
+    expected = [Classifier(SHIPPED, device="cpu", threads=1).predict(picture(seed)).probabilities for seed in range(3)]
+    others = [send_in_background(running, content=picture(seed)) for seed in range(3)]
+    wait_until(lambda: (running.service.engine.running, running.service.engine.queued) == (1, 2))
+    os.kill(number, signal.SIGKILL)
+    for (thread, answers), values in zip(others, expected, strict=True):
+        thread.join(WAIT_S)
+        assert answers[0].json()[0]["probabilities"] == values
+    assert running.metrics()["cellclf_worker_ends_total"] == 1
+
+
+def test_deadlines_and_clients_that_leave_free_their_places_while_a_process_stands_still(held: tuple[Running, int]) -> None:
+    running, number = held
+    running.service.engine.seconds_per_image = 1e-6
+    first = send_in_background(running, content=picture(1))
+    wait_until(lambda: running.service.engine.running == 1)
+    assert running.post("/predict", content=picture(2), headers={"x-timeout-ms": "300"}).status_code == 504
+    with socket.create_connection(("127.0.0.1", running.port)) as wire:
+        image = picture(3)
+        wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(image) + image)
+        wait_until(lambda: running.service.engine.queued == 1)
+    wait_until(lambda: running.service.engine.queued == 0)
+    os.kill(number, signal.SIGCONT)
+    first[0].join(WAIT_S)
+    assert first[1][0].status_code == 200
+
+
+def test_requests_during_a_reload_are_all_answered_by_the_old_or_the_new_file(tmp_path: Path) -> None:
+    file = Path(shutil.copy(SHIPPED, tmp_path / "mine.onnx"))
+    with serving(file, processes=True, reload_s=0.01) as running:
+        resigned(SHIPPED, tmp_path / "new", card={"created": "2099-01-01T00:00:00+00:00"}).replace(file)
+        models: list[str] = []
+
+        def taken_over() -> bool:
+            answer = running.post("/predict", content=picture(1))
+            assert answer.status_code == 200
+            models.append(answer.json()[0]["model"])
+            return len(set(models)) == 2
+
+        wait_until(taken_over)
+        assert models == sorted(models, key=models.index), "once the new file answers, the old one does not any more"
 
 
 def test_processes_are_for_cpus() -> None:
