@@ -44,8 +44,8 @@ def wrk_plan(images: list[Sample], into: Path, *, multipart: bool = False) -> Pa
     return into
 
 
-def hostile_bodies(good: bytes, seed: int = 0) -> list[tuple[str, dict[str, str], bytes]]:
-    """(path, headers, body) of requests that no service should mind: cut, changed, huge, empty, nonsense."""
+def hostile_bodies(good: bytes, seed: int = 0) -> list[tuple[str, str, dict[str, str], bytes]]:
+    """(what it is, path, headers, body) of requests that no service should mind: cut, changed, huge, empty, nonsense."""
     draw = random.Random(seed)
     bomb = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
@@ -57,23 +57,28 @@ def hostile_bodies(good: bytes, seed: int = 0) -> list[tuple[str, dict[str, str]
     scan = good[good.index(b"\xff\xda") : -2]
     boundary = {"content-type": "multipart/form-data; boundary=B"}
     return [
-        ("/predict", {}, b""),
-        ("/predict", {}, good[: len(good) // 2]),
-        ("/predict", {}, bytes(changed)),
-        ("/predict", {}, bomb.getvalue()),
-        ("/predict", {}, large.getvalue()),
-        ("/predict", {}, good[:-2] + scan * 300 + b"\xff\xd9"),
-        ("/predict", {}, draw.randbytes(100_000)),
-        ("/predict", {}, b"GIF89a" + draw.randbytes(1000)),
-        ("/predict", {}, b"II*\0" + draw.randbytes(1000)),
-        ("/predict?top_k=x", {}, good),
-        ("/predict?model=none", {}, good),
-        ("/predict", boundary, b"--B\r\nnonsense"),
-        ("/predict", boundary, b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n' * 500),
-        ("/predict", {"x-timeout-ms": "1"}, good),
-        ("/v2/models/none/infer", {}, b"{}"),
-        ("/v2/models/blood-cells-mobilenet025/infer", {}, b'{"inputs":' + b"[" * 50_000),
-        ("/v2/models/blood-cells-mobilenet025/infer", {"inference-header-content-length": "99999999"}, b"{}"),
-        ("/v2/models/blood-cells-mobilenet025/infer", {}, b'{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","data":["AAAA"]}]}'),
-        ("/no/such/path", {}, b"x"),
+        ("an empty body", "/predict", {}, b""),
+        ("a JPEG cut in half", "/predict", {}, good[: len(good) // 2]),
+        ("a JPEG with changed bytes", "/predict", {}, bytes(changed)),
+        ("a PNG of 400 million pixels", "/predict", {}, bomb.getvalue()),
+        ("a JPEG of 9 million pixels of noise", "/predict", {}, large.getvalue()),
+        ("a JPEG of 300 scans", "/predict", {}, good[:-2] + scan * 300 + b"\xff\xd9"),
+        ("noise", "/predict", {}, draw.randbytes(100_000)),
+        ("noise as GIF", "/predict", {}, b"GIF89a" + draw.randbytes(1000)),
+        ("noise as TIFF", "/predict", {}, b"II*\0" + draw.randbytes(1000)),
+        ("a wrong parameter", "/predict?top_k=x", {}, good),
+        ("an unknown model", "/predict?model=none", {}, good),
+        ("a broken form", "/predict", boundary, b"--B\r\nnonsense"),
+        ("a form of 500 parts", "/predict", boundary, b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n' * 500),
+        ("a deadline of 1 ms", "/predict", {"x-timeout-ms": "1"}, good),
+        ("an unknown model's tensors", "/v2/models/none/infer", {}, b"{}"),
+        ("deep JSON", "/v2/models/blood-cells-mobilenet025/infer", {}, b'{"inputs":' + b"[" * 50_000),
+        ("a header longer than the body", "/v2/models/blood-cells-mobilenet025/infer", {"inference-header-content-length": "99999999"}, b"{}"),
+        (
+            "a tensor that is no image",
+            "/v2/models/blood-cells-mobilenet025/infer",
+            {},
+            b'{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","data":["AAAA"]}]}',
+        ),
+        ("an unknown path", "/no/such/path", {}, b"x"),
     ]

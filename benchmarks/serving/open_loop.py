@@ -14,7 +14,10 @@ import numpy as np
 
 from benchmarks.serving.material import Sample
 
-__all__ = ["Tally", "exchange", "send_at_rate"]
+__all__ = ["REFUSED_S", "Tally", "exchange", "send_at_rate"]
+
+REFUSED_S = 0.05
+"""What a refusal may take."""
 
 _TOLERANCE = 1e-4
 
@@ -40,6 +43,7 @@ class Tally:
             "wrong": self.wrong,
             "accepted_ms": _percentiles(self.accepted_s),
             "refused_ms": _percentiles(self.refused_s),
+            "refused_late_share": float(np.mean(np.array(self.refused_s) > REFUSED_S)) if self.refused_s else 0.0,
             "late_ms": _percentiles(self.late_s),
         }
 

@@ -5,31 +5,42 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving.open_loop import REFUSED_S
 from benchmarks.serving.run import RESULTS
 from cellclf.serving.settings import Settings
 
 __all__ = ["page_of"]
 
-_REFUSED_MS = 50.0
-"""What a refusal may take."""
+_GROWTH = 1.05
+"""Memory of the last third of a soak against the second: more is growth."""
+
+_REFUSALS = {"503", "504"}
+"""Statuses of a service that has too much to do; any other of 500 or more is its own fault, and 0 is no answer."""
 
 
 def page_of(found: dict[str, Any]) -> str:
     """The page; a part that was not measured is said to be missing."""
-    machine = found["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     lines = [
         "# Serving",
         "",
         "Written by `python -m benchmarks.serving.page` from serving.json; no figure is typed. Client, service and the in-process figure share",
         "one machine, in turns, so that ratios hold although it is shared and noisy.",
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores. Python {machine['python']}, {versions}. Model: exported/blood-cells-mobilenet025.onnx.",
+        "Model: exported/blood-cells-mobilenet025.onnx.",
     ]
     for part, make in (("capacity", _capacity), ("overload", _overload), ("soak", _soak), ("restart", _restart), ("peers", _peers)):
         lines += ["", f"## {part.capitalize()}", ""]
-        lines += [*make(found[part]), "", f"`{found[part]['command']}`"] if part in found else ["Not measured yet."]
+        lines += (
+            [*make(found[part]), "", f"`{found[part]['command']}`: {_machine(found[part]['environment'])}"]
+            if part in found
+            else ["Not measured yet."]
+        )
     return "\n".join(lines) + "\n"
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    wanted = ("cellclf", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
+    versions = ", ".join(f"{name} {machine['packages'][name]}" for name in wanted if name in machine["packages"])
+    return f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {versions}, commit {machine['git_commit']}"
 
 
 def _table(header: list[str], rows: list[list[object]]) -> list[str]:
@@ -80,26 +91,41 @@ def _overload(part: dict[str, Any]) -> list[str]:
         f"An open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
         f"{part['sent_images_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
         f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM. "
-        f"99 % refused within {part['refused_ms']['p99']:.0f} ms, {_judged(part['refused_ms']['p99'], at_most=_REFUSED_MS)}; "
+        f"99 % refused within {part['refused_ms']['p99']:.0f} ms, later than {1000 * REFUSED_S:.0f} ms {1000 * part['refused_late_share']:.1f} ‰, "
+        f"{_judged(1000 * part['refused_late_share'], at_most=0)}; "
         f"99 % of the accepted answered within {part['accepted_ms']['p99']:.0f} ms, of 2 × `--max-queue-ms`, "
-        f"{_judged(part['accepted_ms']['p99'], at_most=2 * Settings(threads=1).max_queue_ms)}. "
+        f"{_judged(part['accepted_ms']['p99'], at_most=2 * Settings(threads=1).max_queue_ms)}; answers that are wrong, missing or neither 200 nor "
+        f"a refusal: {part['wrong'] + _at_fault(part['statuses'])}, {_judged(part['wrong'] + _at_fault(part['statuses']), at_most=0)}; "
+        f"sent of what was asked: {part['sent_images_per_second'] / part['asked_images_per_second']:.0%}. "
         f"Late: how long after its time a request left the client, which is the client's own fault and not in the other rows.",
         "",
         *_latencies(part),
     ]
 
 
+def _at_fault(statuses: dict[str, int]) -> int:
+    """Answers that did not come, or that a service gives only by its own fault."""
+    return sum(count for status, count in statuses.items() if status == "0" or (int(status) >= 500 and status not in _REFUSALS))
+
+
 def _soak(part: dict[str, Any]) -> list[str]:
     memory = [value for _, value in part["resident_mb"]]
     third = max(1, len(memory) // 3)
+    middle, last = statistics.median(memory[third : 2 * third] or memory), statistics.median(memory[-third:])
+    faults = part["wrong"] + _at_fault(part["statuses"]) + sum(_at_fault(statuses) for statuses in part["hostile_statuses"].values())
+    ends = part["restarts"] + part["worker_ends"]
+    hostile = [[kind, ", ".join(f"{count} × {status}" for status, count in statuses.items())] for kind, statuses in part["hostile_statuses"].items()]
     return [
-        f"{part['seconds']:.0f} s at {part['images_per_second']:.0f} images/s with hostile requests between ({part['hostile_statuses']} by status): "
-        f"{part['statuses']} answered by status, {part['wrong']} differ from `cellclf predict`, {part['restarts']} restarts, "
-        f"exit code {part['exit_code']}. "
-        f"Memory, median of the second third → of the last: {statistics.median(memory[third : 2 * third] or memory):.0f} → "
-        f"{statistics.median(memory[-third:]):.0f} MB, at most {max(memory):.0f}.",
+        f"{part['seconds']:.0f} s at {part['images_per_second']:.0f} images/s with hostile requests between: {part['statuses']} answered by "
+        f"status; {part['wrong']} differ from `cellclf predict`. Wrong, missing or at fault, hostile requests included: {faults}, "
+        f"{_judged(faults, at_most=0)}. "
+        f"The service or a worker of it ended {ends:.0f} times, {_judged(ends, at_most=0)}; exit code {part['exit_code']}. "
+        f"Memory, median of the second third → of the last: {middle:.0f} → {last:.0f} MB, {_judged(last / middle, at_most=_GROWTH)} times; "
+        f"at most {max(memory):.0f}.",
         "",
         *_latencies(part),
+        "",
+        *_table(["hostile request", "answers by status"], hostile),
     ]
 
 

@@ -1,5 +1,7 @@
 """A service as a process: started, waited for, looked at, ended; and wrk against it."""
 
+import contextlib
+import http.client
 import json
 import os
 import resource
@@ -84,6 +86,14 @@ class Service:
 
         whole = psutil.Process(self.process.pid)
         return float(sum(each.cpu_times().user + each.cpu_times().system for each in (whole, *whole.children(recursive=True))))
+
+    def metric(self, name: str) -> float:
+        """A figure of /metrics, without labels."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as wire:
+            wire.request("GET", "/metrics")
+            lines = wire.getresponse().read().decode().splitlines()
+        (value,) = [line.split()[1] for line in lines if line.startswith(f"{name} ")]
+        return float(value)
 
     def _ready(self) -> bool:
         try:

@@ -97,12 +97,13 @@ def overload(images: list[Sample], seconds: float, factor: float) -> dict[str, A
 def soak(images: list[Sample], seconds: float, share: float) -> dict[str, Any]:
     """An open loop at `share` of capacity, each answer checked, with hostile requests between; memory once in a while."""
     bodies = hostile_bodies(images[0].content)
-    tally, memory, hostile = Tally(), list[list[float]](), dict[str, int]()
+    tally, memory, hostile = Tally(), list[list[float]](), dict[str, dict[str, int]]()
 
     async def annoy(port: int) -> None:
-        for path, headers, body in itertools.cycle(bodies):
+        for kind, path, headers, body in itertools.cycle(bodies):
             status, _ = await exchange(port, path, headers, body)
-            hostile[str(status)] = hostile.get(str(status), 0) + 1
+            of_kind = hostile.setdefault(kind, {})
+            of_kind[str(status)] = of_kind.get(str(status), 0) + 1
             await asyncio.sleep(0.1)
 
     async def watch(service: Service) -> None:
@@ -122,12 +123,14 @@ def soak(images: list[Sample], seconds: float, share: float) -> dict[str, Any]:
         rate = share * wrk(service.port, plan, connections=_CONNECTIONS, seconds=5)["images_per_second"]
         uvloop.run(whole(service, rate))
         alive = service.process.poll() is None
+        worker_ends = service.metric("cellclf_worker_ends_total")
         return {
             "seconds": seconds,
             "images_per_second": rate,
             "resident_mb": memory,
-            "hostile_statuses": dict(sorted(hostile.items())),
+            "hostile_statuses": hostile,
             "restarts": int(not alive),
+            "worker_ends": worker_ends,
             "exit_code": service.end(signal.SIGTERM),
             **tally.figures(),
         }
@@ -190,8 +193,12 @@ def main() -> None:
     }
     found = parts[asked.part]()
     whole = json.loads(asked.into.read_text(encoding="utf-8")) if asked.into.exists() else {}
-    whole[asked.part] = {**found, "command": f"python -m benchmarks.serving.run {' '.join(_shown(sys.argv[1:]))}"}
-    whole["environment"] = Environment.of_this_machine(provider=classifier.provider).model_dump(mode="json")
+    whole[asked.part] = {
+        **found,
+        "command": f"python -m benchmarks.serving.run {' '.join(_shown(sys.argv[1:]))}",
+        "environment": Environment.of_this_machine(provider=classifier.provider).model_dump(mode="json"),
+    }
+    whole.pop("environment", None)  # older files had one for all parts
     asked.into.parent.mkdir(parents=True, exist_ok=True)
     with new_file(asked.into) as temporary:
         temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
