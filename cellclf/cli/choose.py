@@ -10,6 +10,7 @@ from cellclf.cli import options
 from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
 from cellclf.cli.cost_options import PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.data.manifest import Split
+from cellclf.data.splits import PROTOCOLS, Protocol
 from cellclf.errors import StudyError
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
@@ -40,6 +41,7 @@ def choose_command(
     benchmarks: Annotated[list[str] | None, typer.Option(help="JSON of pytest benchmarks/ --benchmark-json; several times.")] = None,
     by: Annotated[str, typer.Option(help="validation | test: the split whose figure decides.")] = "validation",
     factor: Annotated[str, typer.Option(help="Fields of the recipe in which runs may differ, joined by commas.")] = "backbone",
+    protocol: Annotated[str | None, typer.Option(help="Of a study: only its runs under this split protocol.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Choose among runs that leak or are not comparable; it is said.")] = False,
     picture: Annotated[str | None, typer.Option(help="Write the Pareto picture to this PNG file.")] = None,
     runs: options.RunsOption = "runs",
@@ -63,7 +65,9 @@ def choose_command(
     split = _split(by)
     measured: list[Measurement] = [each for path in benchmarks or [] for each in read_measurements(Path(path))]
     if run and len(run) == 1 and (Path(run[0]) / PLAN_FILE).exists():
-        candidates, notes = eligible_study(open_study(Path(run[0])), by=split, force=force)
+        candidates, notes = eligible_study(open_study(Path(run[0])), by=split, force=force, protocol=_protocol(protocol))
+    elif protocol is not None:
+        raise StudyError("--protocol is for a study's folder; of runs, name those that you mean")
     else:
         chosen = [find_run(name, runs=Path(runs)) for name in run] if run else runs_in(Path(runs))
         candidates, notes = eligible_runs(chosen, factors=known_factors(part.strip() for part in factor.split(",")), by=split, force=force)
@@ -100,6 +104,15 @@ def _split(by: str) -> Split:
     return splits[by]
 
 
+def _protocol(name: str | None) -> Protocol | None:
+    for known in PROTOCOLS:
+        if name == known:
+            return known
+    if name is None:
+        return None
+    raise StudyError(f"--protocol {name!r} is not known; give {', '.join(PROTOCOLS)}")
+
+
 def _print(choice: Choice) -> None:
     for text in choice.notes:
         note(text)
@@ -107,13 +120,15 @@ def _print(choice: Choice) -> None:
         err.print("chosen by the test set: the winner's test figure is too good by the choice", style="yellow")
     if choice.kept:
         out.print(_table(choice, choice.kept))
-        out.print(_verdict(choice), style="bold")
+        out.print(verdict(choice), style="bold")
         if choice.frugal:
             out.print(f"quicker, and not told from the winner: {choice.frugal}")
     for each in choice.excluded:
         out.print(f"excluded: {each.describe}: {'; '.join(each.excluded)}", style="yellow")
     _print_assumptions(choice)
-    out.print("in brackets: 95 % intervals over groups of the test or validation images, averaged over seeds; p: paired test, Holm", style="dim")
+    out.print(
+        "in brackets: 95 % intervals over groups of images, averaged over seeds; p: the winner against it on the test images, Holm", style="dim"
+    )
 
 
 def _print_assumptions(choice: Choice) -> None:
@@ -153,13 +168,20 @@ def _sensitivity_columns(choice: Choice) -> list[str]:
     return [f"test sensitivity ({name})"] * (choice.limits.min_sensitivity is not None) + ["specificity"] * (choice.limits.positive is not None)
 
 
-def _verdict(choice: Choice) -> str:
+def verdict(choice: Choice) -> str:
+    """The winner, and what tells it from the others."""
     winner = choice.kept[0]
     rivals = [each for each in choice.kept if each.model != winner.model]
     if not rivals:
         others = any(each.model != winner.model for each in choice.excluded)
         return f"{winner.describe}: {'no other model keeps the limits' if others else 'there is no other model'}"
-    alike = [each.model for each in rivals if not each.distinguishable]
-    if not alike:
-        return f"{winner.describe}: better than every other model (p < .05 after correction)"
-    return f"{winner.describe}; it cannot be told from {', '.join(dict.fromkeys(alike))}"
+    alike = dict.fromkeys(each.model for each in rivals if each.against_winner and not each.distinguishable and not each.better_on_test)
+    seeds = dict.fromkeys(each.model for each in rivals if each.distinguishable and not each.seeds_apart)
+    parts = [f"it cannot be told from {', '.join(alike)} on the test images"] if alike else []
+    parts += [f"on the test images it is better than {', '.join(seeds)}, but that it is not the seed cannot be told"] if seeds else []
+    if worse := dict.fromkeys(each.model for each in rivals if each.better_on_test):
+        parts.append(f"on the test images, which had no say, {', '.join(worse)} is better: validation misled")
+    if other := dict.fromkeys(each.model for each in rivals if each.against_winner is None):
+        parts.append(f"{', '.join(other)} saw other test images")
+    told = "; ".join(parts) or "on the test images better than every other model, with every seed (p < .05 after correction)"
+    return f"{winner.describe}: {told}"

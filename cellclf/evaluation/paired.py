@@ -98,12 +98,17 @@ def mcnemar_on_groups(a: Ints, b: Ints, truth: Ints, *, groups: Sequence[str], s
     )
 
 
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """p-values corrected for as many comparisons as there are (Holm 1979), in the order given: below .05 = a difference, at 5 % for all of them."""
+def holm(p_values: Sequence[float], *, family: int | None = None) -> tuple[float, ...]:
+    """p-values corrected for as many comparisons as there are (Holm 1979), in the order given: below .05 = a difference, at 5 % for all of them.
+
+    family: of how many comparisons these are some, where what is compared was picked by looking at all of them; the others' p-values are taken for
+    the largest, so that a corrected value is rather too large.
+    """
+    of = len(p_values) if family is None else family
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        largest = max(largest, min(1.0, (of - rank) * p_values[place]))
         adjusted[place] = largest
     return tuple(adjusted)
 

@@ -6,7 +6,7 @@ from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
 from cellclf.evaluation.paired import compare_over_seeds, holm
 from cellclf.report.calling import Called, call, figure, sensitivity
-from cellclf.report.comparing import Candidate
+from cellclf.report.comparing import Candidate, same_images
 from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.deployments import MOST_POINTS_LOST, Deployment, deployments, ways_of
 from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions, check_names
@@ -24,7 +24,10 @@ def choose(
     notes: Sequence[str] = (),
     assumed: Assumptions = USUAL_ASSUMPTIONS,
 ) -> Choice:
-    """Choose among candidates that the caller knows to be comparable; raises StudyError where limits and measurements do not fit together."""
+    """Choose among candidates that the caller knows to be comparable; raises StudyError where limits and measurements do not fit together.
+
+    Candidates of one title are taken for one model.
+    """
     measured = tuple(measurements)
     if any(limit is not None for limit in (limits.max_latency_ms, limits.max_size_mb, limits.max_cost)) and not measured:
         raise StudyError("limits of latency, size or cost need measurements: give --benchmarks FILE.json, made by pytest benchmarks/")
@@ -113,25 +116,39 @@ def _rank(contender: Contender) -> tuple[float, float, str]:
 
 
 def _tested(kept: list[Contender], called: dict[str, Called], by: Split) -> list[Contender]:
-    """Every other model against the winner's, on the images of the split that the choice is made by; corrected for how many there are (Holm)."""
+    """The winner against every other model on the test images, corrected for how many there are (Holm).
+
+    Where validation decides, the test images had no say in who wins; where they decide, each comparison is one of all pairs.
+    """
     if not kept:
         return kept
     winner = called[kept[0].model]
-    rivals = list(dict.fromkeys(each.model for each in kept if each.model != kept[0].model))
-    answered = winner.candidate.answered(by)
-    tests = {
-        name: compare_over_seeds(winner.of(by), called[name].of(by), answered.truth, groups=answered.groups, balanced=True).test for name in rivals
-    }
-    corrected = dict(zip(rivals, holm([tests[name].p_value for name in rivals]), strict=True))
+    others = list(dict.fromkeys(each.model for each in kept if each.model != kept[0].model))
+    rivals = [name for name in others if same_images(winner.candidate, called[name].candidate)]
+    answered = winner.candidate.answered("test")
+    found = {name: compare_over_seeds(winner.test, called[name].test, answered.truth, groups=answered.groups, balanced=True) for name in rivals}
+    models = len(others) + 1
+    family = models * (models - 1) // 2 if by == "test" else len(rivals)
+    corrected = dict(zip(rivals, holm([found[name].test.p_value for name in rivals], family=family), strict=True))
     return [
-        each.model_copy(update={"against_winner": tests[each.model], "adjusted_p": corrected[each.model]}) if each.model in tests else each
+        each.model_copy(
+            update={
+                "against_winner": found[each.model].test,
+                "adjusted_p": corrected[each.model],
+                "seeds_apart": min(found[each.model].a.seeds, found[each.model].b.seeds) > 1
+                and found[each.model].a.least > found[each.model].b.greatest,
+            }
+        )
+        if each.model in found
+        else each
         for each in kept
     ]
 
 
 def _frugal(kept: list[Contender]) -> Contender | None:
     """The quickest of those that cannot be told from the winner, where it is quicker than the winner."""
-    alike = [each for each in kept[1:] if each.deployment and not each.distinguishable]
+    tested = [each for each in kept[1:] if each.deployment and (each.against_winner is not None or each.model == kept[0].model)]
+    alike = [each for each in tested if not each.distinguishable]
     quickest = min(alike, key=lambda each: each.deployment.latency_ms if each.deployment else 0.0, default=None)
     winner = kept[0].deployment if kept else None
     if quickest is None or quickest.deployment is None or winner is None or quickest.deployment.latency_ms >= winner.latency_ms:

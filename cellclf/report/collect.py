@@ -11,14 +11,15 @@ from cellclf.report.comparing import Candidate
 from cellclf.report.figures import USUAL_POINT, Failed, Report, Section, WantedPoint
 from cellclf.report.loading import LoadedRun, load_all
 from cellclf.report.sections import make_section, side_by_side
-from cellclf.studies.contract import gather_models
+from cellclf.report.words import joined
+from cellclf.studies.contract import ALL_IMAGES, gather_models, images_used
 from cellclf.studies.plan import PlannedRun, StudyFolder, StudyPlan
 from cellclf.studies.study import Variation
 from cellclf.studies.table import STUDIES
 from cellclf.training.recipe import Recipe
 from cellclf.training.run import Run
 
-__all__ = ["Collected", "candidates_of", "collect_runs", "collect_study", "known_factors"]
+__all__ = ["Collected", "candidates_of", "collect_runs", "collect_study", "known_factors", "scale_of"]
 
 _SHOWN = 5
 
@@ -67,7 +68,7 @@ def collect_study(study: StudyFolder, *, force: bool = False, wanted: WantedPoin
         letter=plan.study.letter,
         scale=plan.scale.describe(),
         factors=plan.study.factors,
-        published_protocol=plan.protocols[0],
+        published_protocol=(plan.study.protocols or plan.protocols)[0],
         notes=(*plan.study.notes, *_published_notes(plan.study.variations), *_side_by_side_runs(plan), *notes),
         commands=_commands(study, options),
     )
@@ -108,7 +109,7 @@ def collect_runs(
         title="Runs compared",
         study="",
         letter="",
-        scale="",
+        scale=scale_of([run for candidate in candidates for run in candidate.runs]),
         factors=tuple(factors),
         published_protocol="",
         notes=notes,
@@ -117,6 +118,13 @@ def collect_runs(
     members = list(apart.values())
     sections = [make_section(each, factors=tuple(factors), force=force, questions=(), published={}, wanted=wanted) for each in members]
     return _collected(header, sections, members, left_out, wanted)
+
+
+def scale_of(runs: Sequence[LoadedRun]) -> str:
+    """What was left out of the data sets, in words; '' where nothing was."""
+    amounts = dict.fromkeys(images_used(run.setup.recipe.data) for run in runs)
+    reduced = [amount for amount in amounts if amount != ALL_IMAGES]
+    return f"reduced scale: {joined(list(amounts))}" if reduced else ""
 
 
 def candidates_of(runs: Sequence[LoadedRun], variation: Variation | None = None) -> tuple[list[Candidate], tuple[str, ...]]:

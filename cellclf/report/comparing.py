@@ -1,6 +1,6 @@
 """Paired differences between models, and what they answer, in computed words."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from cellclf.report.words import difference, joined, points
 from cellclf.studies.contract import Model, differing
 from cellclf.studies.study import Question
 
-__all__ = ["LEVEL", "Candidate", "adjusted", "answer", "compare", "comparisons_of"]
+__all__ = ["LEVEL", "Candidate", "adjusted", "answer", "compare", "comparisons_of", "same_images", "verdict_of"]
 
 LEVEL = 0.05
 """Below it, after Holm's correction, a difference is told apart from none."""
@@ -48,9 +48,9 @@ class Candidate:
         return replace(self, model=model, runs=tuple(self.runs[number] for number in kept))
 
 
-def same_images(first: Candidate, second: Candidate) -> bool:
-    """Whether both were tested on the same images in the same order."""
-    return first.answered("test").entries == second.answered("test").entries
+def same_images(first: Candidate, second: Candidate, split: Split = "test") -> bool:
+    """Whether both have the same images in that split, in the same order."""
+    return first.answered(split).entries == second.answered(split).entries
 
 
 def compare(first: Candidate, second: Candidate) -> Comparison:
@@ -75,12 +75,11 @@ def compare(first: Candidate, second: Candidate) -> Comparison:
     )
 
 
-def adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The same with p-values corrected for how many there are (Holm)."""
-    corrected = holm([comparison.test.p_value for comparison in comparisons])
-    return tuple(
-        comparison.model_copy(update={"adjusted_p": p, "family": len(comparisons)}) for comparison, p in zip(comparisons, corrected, strict=True)
-    )
+def adjusted(comparisons: Sequence[Comparison], *, family: int | None = None) -> tuple[Comparison, ...]:
+    """The same with p-values corrected for how many there are, or for the `family` that they were picked from (Holm)."""
+    corrected = holm([comparison.test.p_value for comparison in comparisons], family=family)
+    of = len(comparisons) if family is None else family
+    return tuple(comparison.model_copy(update={"adjusted_p": p, "family": of}) for comparison, p in zip(comparisons, corrected, strict=True))
 
 
 def comparisons_of(question: Question, candidates: dict[str, Candidate]) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
@@ -99,14 +98,22 @@ def comparisons_of(question: Question, candidates: dict[str, Candidate]) -> tupl
     return tuple(found), tuple(refused)
 
 
-def answer(question: Question, comparisons: Sequence[Comparison], refused: tuple[str, ...], *, leak: str, unit: str) -> Answer:
-    """The question answered in words; comparisons: corrected. unit: what the intervals were drawn over, as '71 groups'."""
-    verdict: Verdict = max((_verdict(each) for each in comparisons), key=_STRENGTH.index, default="not asked")
+def answer(
+    question: Question, comparisons: Sequence[Comparison], refused: tuple[str, ...], *, leak: str, unit: str, unlearned: Collection[str] = ()
+) -> Answer:
+    """The question answered in words; comparisons: corrected. unit: what the intervals were drawn over, as '71 groups'.
+
+    unlearned: titles of models that call everything one label.
+    """
+    verdict: Verdict = max((verdict_of(each) for each in comparisons), key=_STRENGTH.index, default="not asked")
     parts = [f"{each.first} against {each.second}: {difference(each)}{_seeds_say(each)}" for each in comparisons]
     over = _over(comparisons, unit)
     sentence = f"{_OPENING[verdict]}: balanced accuracy, {'; '.join(parts)}; {over}." if comparisons else f"{_OPENING[verdict]}."
     if refused:
         sentence += f" Not compared: {'; '.join(refused)}."
+    failed = [title for title in dict.fromkeys(title for each in comparisons for title in (each.first, each.second)) if title in unlearned]
+    if failed:
+        sentence += f" {joined(failed)} calls every test image the same, so that a difference to it says that it has not learned, and no more."
     if leak and comparisons:
         sentence += f" The test set LEAKS ({leak}): this compares how well they remember, not what a lab would get."
     return Answer(text=question.text, factor=question.factor, verdict=verdict, sentence=sentence, comparisons=tuple(comparisons), refused=refused)
@@ -121,7 +128,7 @@ _OPENING: dict[Verdict, str] = {
 }
 
 
-def _verdict(comparison: Comparison) -> Verdict:
+def verdict_of(comparison: Comparison) -> Verdict:
     """A p-value over images says nothing of another seed: a factor matters only where the seeds' ranges do not overlap either."""
     if comparison.adjusted_p >= LEVEL:
         return "not told"
@@ -130,7 +137,7 @@ def _verdict(comparison: Comparison) -> Verdict:
 
 
 def _seeds_say(comparison: Comparison) -> str:
-    if len(comparison.seeds) < 2 or comparison.adjusted_p >= LEVEL or _verdict(comparison) == "matters":
+    if len(comparison.seeds) < 2 or comparison.adjusted_p >= LEVEL or verdict_of(comparison) == "matters":
         return ""
     return f"; by seed {', '.join(points(value) for value in comparison.by_seed)}"
 

@@ -30,8 +30,9 @@ class Contender(Document):
     """A model as it would be deployed. figure: balanced accuracy on the split that the choice is made by; test: the same on the test set.
 
     sensitivity, specificity: on the test set, of the positive label (averaged over seeds); without one, sensitivity is the worst label's.
-    excluded: every limit it does not keep. pareto: whether no other is both better and quicker. against_winner: the paired test of its figure against
-    the winner's; adjusted_p: its p-value after Holm's correction.
+    excluded: every limit it does not keep. pareto: whether no other is both better and quicker. against_winner: the paired test, winner − this one,
+    on the test images; adjusted_p: its p-value after Holm's correction; both None where they were not tested on the same images. seeds_apart:
+    whether all the winner's seeds are better there than all of its own, of which both have several.
     """
 
     model: str
@@ -47,11 +48,19 @@ class Contender(Document):
     pareto: bool = False
     against_winner: PairedTest | None = None
     adjusted_p: float | None = None
+    seeds_apart: bool = False
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the winner's lead over it can be told from none."""
-        return self.adjusted_p is not None and self.adjusted_p < LEVEL
+        """Whether the winner is better than it on the test images, by more than chance of the images."""
+        test = self.against_winner
+        return test is not None and self.adjusted_p is not None and self.adjusted_p < LEVEL and test.difference > 0
+
+    @property
+    def better_on_test(self) -> bool:
+        """Whether it is better there than the winner, by more than chance of the images."""
+        test = self.against_winner
+        return test is not None and self.adjusted_p is not None and self.adjusted_p < LEVEL and test.difference < 0
 
     @property
     def describe(self) -> str:

@@ -1,10 +1,12 @@
 """Which of the runs may be chosen among: whole, honest and comparable."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cellclf.data.manifest import Split
+from cellclf.data.splits import Protocol
 from cellclf.errors import StudyError
-from cellclf.report.collect import candidates_of
+from cellclf.report.collect import candidates_of, scale_of
 from cellclf.report.comparing import Candidate
 from cellclf.report.loading import LoadedRun, load_all
 from cellclf.report.modelling import leak_of
@@ -15,17 +17,22 @@ from cellclf.training.run import Run
 __all__ = ["eligible_runs", "eligible_study"]
 
 
-def eligible_study(study: StudyFolder, *, by: Split, force: bool = False) -> tuple[list[Candidate], tuple[str, ...]]:
-    """The study's models whose figures do not leak, under the protocol that leaves the most; and notes on what was left out. Raises StudyError."""
+def eligible_study(
+    study: StudyFolder, *, by: Split, force: bool = False, protocol: Protocol | None = None
+) -> tuple[list[Candidate], tuple[str, ...]]:
+    """The study's models whose figures do not leak, of one protocol or of all, and notes on what was left out. Raises StudyError."""
+    if protocol is not None and protocol not in study.plan.protocols:
+        raise StudyError(f"{study.folder} has no run under --protocol {protocol}; it has {', '.join(study.plan.protocols)}")
+    protocols = study.plan.protocols if protocol is None else (protocol,)
     planned = [each for each in study.planned() if each.state == "done"]
     loaded, failed = load_all(each.run for each in planned)
     candidates: list[Candidate] = []
     notes = [f"{each.run} is left out: {each.reason}" for each in failed]
-    for protocol in study.plan.protocols:
+    for each_protocol in protocols:
         for variation in study.plan.study.variations:
-            folders = [each.run.folder for each in planned if each.protocol == protocol and each.variation == variation]
+            folders = [each.run.folder for each in planned if each.protocol == each_protocol and each.variation == variation]
             found, said = candidates_of([loaded[folder] for folder in folders if folder in loaded], variation)
-            candidates += found
+            candidates += [_under(each, each_protocol) for each in found] if len(protocols) > 1 else found
             notes += said
     return _checked(candidates, study.plan.study.factors, notes, by=by, force=force)
 
@@ -35,6 +42,12 @@ def eligible_runs(runs: Sequence[Run], *, factors: Sequence[str], by: Split, for
     loaded, failed = load_all(runs)
     candidates, notes = candidates_of(list(loaded.values()))
     return _checked(candidates, factors, [*(f"{each.run} is left out: {each.reason}" for each in failed), *notes], by=by, force=force)
+
+
+def _under(candidate: Candidate, protocol: Protocol) -> Candidate:
+    """The same, told apart from the same variation under another protocol."""
+    title = f"{candidate.title} ({protocol})"
+    return replace(candidate, title=title, model=replace(candidate.model, name=title))
 
 
 def _checked(
@@ -51,6 +64,8 @@ def _checked(
         notes.append(f"{len(candidates) - len(chosen)} models are left out: their figures leak")
     if not honest:
         notes.append(f"chosen by figures that are too good: {next(iter(leaks.values()))}")
+    if scale := scale_of([run for candidate in chosen for run in candidate.runs]):
+        notes.append(scale)
     try:
         require_comparable([candidate.model for candidate in chosen], factors)
     except StudyError as error:

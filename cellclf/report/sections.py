@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cellclf.data.manifest import SPLITS
+from cellclf.evaluation.metrics import only_column
 from cellclf.report.comparing import Candidate, adjusted, answer, compare, comparisons_of, same_images
 from cellclf.report.deciding import why_no_threshold
 from cellclf.report.figures import USUAL_POINT, Answer, Comparison, Difference, ModelFigures, RankedSet, Section, SideBySide, WantedPoint
@@ -142,9 +143,12 @@ def _ranked(
 
 
 def _against(first: Candidate, others: Sequence[Candidate]) -> tuple[Comparison, ...]:
-    """Each other model − the first, where both saw the same images and have a seed in common."""
+    """Each other model − the first, where both saw the same images and have a seed in common.
+
+    Which model is first was seen on these very images, so that each comparison is one of all pairs.
+    """
     pairs = [other for other in others if other is not first and same_images(other, first) and set(other.model.seeds) & set(first.model.seeds)]
-    return adjusted([compare(other, first) for other in pairs])
+    return adjusted([compare(other, first) for other in pairs], family=len(others) * (len(others) - 1) // 2)
 
 
 def _answers(questions: Sequence[Question], candidates: Sequence[Candidate], models: Sequence[ModelFigures]) -> tuple[Answer, ...]:
@@ -155,8 +159,9 @@ def _answers(questions: Sequence[Question], candidates: Sequence[Candidate], mod
     asked = [comparisons_of(question, by_variation) for question in questions]
     corrected = iter(adjusted([comparison for comparisons, _ in asked for comparison in comparisons]))
     test = models[0].test
+    unlearned = {model.title for model in models if only_column(model.test.confusion) is not None}
     return tuple(
-        answer(question, [next(corrected) for _ in comparisons], refused, leak=test.leak, unit=unit(test))
+        answer(question, [next(corrected) for _ in comparisons], refused, leak=test.leak, unit=unit(test), unlearned=unlearned)
         for question, (comparisons, refused) in zip(questions, asked, strict=True)
     )
 

@@ -1,7 +1,7 @@
 """What a report comes to, in computed sentences."""
 
 from cellclf.evaluation.metrics import one_answer, only_column
-from cellclf.report.comparing import LEVEL
+from cellclf.report.comparing import LEVEL, verdict_of
 from cellclf.report.figures import ModelFigures, RankedSet, Report, Section
 from cellclf.report.words import figure, joined, percent, points, unit
 
@@ -12,6 +12,7 @@ def in_short(report: Report) -> tuple[str, ...]:
     """A sentence a section, one for each model that has not learned, for what the leak is worth, and for runs without a result."""
     found = [_best(section, ranked) for section in report.sections for ranked in section.sets[:1]]
     found += [sentence for section in report.sections for model in section.models for sentence in _has_not_learned(section, model)]
+    found += _several_versions(report)
     found += _leak(report)
     if report.failed:
         total = len(report.failed) + sum(len(model.runs) for section in report.sections for model in section.models)
@@ -36,8 +37,8 @@ def methods(report: Report) -> tuple[str, ...]:
         "Ranks follow balanced accuracy on the test set, and only within a set of models that agree in everything but "
         f"{', '.join(report.factors)}. Figures on the test set choose nothing: to choose a model use cellclf choose.",
         "Paired differences: both models on the same test images, exchanged in whole groups (permutation test), p-values corrected by Holm "
-        f"over the comparisons of their table; below {LEVEL} a difference is told apart from none. It is said to matter only where the seeds' "
-        "ranges do not overlap either.",
+        "over the comparisons of their table, those against the first, which these images picked, over all pairs of its set; "
+        f"below {LEVEL} a difference is told apart from none. It is said to matter only where the seeds' ranges do not overlap either.",
         "Training figures are means over the last epoch, dropout and augmentation on. ECE: 15 bins of equal width. AUC: of two labels the "
         "second's, of more the mean of each against the rest. Learning time: reading and decoding, compiling, and the epochs with validation.",
     ]
@@ -57,12 +58,25 @@ def _best(section: Section, ranked: RankedSet) -> str:
         return f"{_heading(section)}: {only.title} has a balanced accuracy of {figure(only.test.balanced_accuracy)} %{leak}."
     first = models[ranked.models[ranked.ranks.index(1)]]
     rest, tested = len(ranked.models) - 1, len(ranked.against_first)
-    alike = sum(comparison.adjusted_p >= LEVEL for comparison in ranked.against_first)
+    verdicts = [verdict_of(comparison) for comparison in ranked.against_first]
+    alike, seeds = verdicts.count("not told"), verdicts.count("differs")
     parts = [f"{alike} of the {rest} others cannot be told from it"] if alike else []
+    parts += [f"{seeds} of the {rest} differ from it on these images, but that it is not the seed cannot be told"] if seeds else []
     parts += [f"{rest - tested} saw other test images"] if tested < rest else []
     told = " and ".join(parts) or "all others can be told from it"
     forced = "; the ranking was forced although conditions differ" if ranked.differences else ""
     return f"{_heading(section)}: {first.title} is first with a balanced accuracy of {figure(first.test.balanced_accuracy)} %{leak}; {told}{forced}."
+
+
+def _several_versions(report: Report) -> list[str]:
+    """Runs that different states of the code made agree in everything that the contract knows."""
+    known = [commit for commit in report.commits if commit != "unknown"]
+    changed = sum(commit.endswith("-dirty") for commit in known)
+    if len(known) < 2 and not changed:
+        return []
+    parts = [f"by {len(known)} versions of the code"] if len(known) > 1 else []
+    parts += [f"{'' if len(known) < 2 else f'{changed} of them '}with changes that no commit holds"] if changed else []
+    return [f"These runs were made {', '.join(parts)}: differences between models, of learning time above all, may be the code's."]
 
 
 def _has_not_learned(section: Section, model: ModelFigures) -> list[str]:

@@ -5,15 +5,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError
 from cellclf.training.recipe import OPTIMIZER
 from cellclf.training.run import Run
 
-__all__ = ["ComparableSet", "Model", "comparable_sets", "conditions_of", "differing", "gather_models", "require_comparable"]
+__all__ = [
+    "ALL_IMAGES",
+    "ComparableSet",
+    "Model",
+    "comparable_sets",
+    "conditions_of",
+    "differing",
+    "gather_models",
+    "images_used",
+    "require_comparable",
+]
 
 _FOLLOWS = {"backbone": ("weights_sha256", "batch_norm_momentum")}
 """Conditions that cannot stay the same when a factor changes."""
 _SHORT = 12
+ALL_IMAGES = "all images"
+"""What a run at full scale uses of its data."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ def conditions_of(run: Run) -> dict[str, str]:
     return {
         "data": f"{setup.data.name}: {', '.join(setup.data.labels)}",
         "protocol": setup.data.protocol,
+        "images": images_used(setup.recipe.data),
         "split (fingerprint)": setup.data.fingerprint[:_SHORT],
         **{name: _text(value) for name, value in recipe.items()},
         "weights": Path(recipe["weights"]).name,
@@ -55,6 +69,13 @@ def conditions_of(run: Run) -> dict[str, str]:
         "hardware": f"{environment.cpu}, {environment.cores} cores, {', '.join(environment.gpus) or 'no GPU'}; ran on {environment.provider}",
         "software": ", ".join(f"{name} {environment.packages[name]}" for name in packages if name in environment.packages),
     }
+
+
+def images_used(request: DataRequest) -> str:
+    """How much of its data a run uses, its validation and test images included, in words."""
+    parts = [] if request.images_fraction == 1 else [f"{100 * request.images_fraction:g} % of the images"]
+    parts += [] if request.limit_per_label is None else [f"at most {request.limit_per_label} images of each label and source split"]
+    return " and ".join(parts) or ALL_IMAGES
 
 
 def gather_models(runs: Iterable[Run]) -> tuple[tuple[Model, ...], tuple[str, ...]]:
@@ -91,11 +112,11 @@ def differing(models: Sequence[Model], factors: Sequence[str]) -> dict[str, dict
     """Every condition outside the factors in which the models differ: its values, and which models have each."""
     free = _free(factors)
     found: dict[str, dict[str, tuple[str, ...]]] = {}
-    conditions = {model.name: model.conditions | _seeds(model) for model in models}
-    for field in dict.fromkeys(name for each in conditions.values() for name in each if name not in free):
+    conditions = [model.conditions | _seeds(model) for model in models]  # not by name: two models may have one
+    for field in dict.fromkeys(name for each in conditions for name in each if name not in free):
         by_value: defaultdict[str, list[str]] = defaultdict(list)
-        for model in models:
-            by_value[conditions[model.name].get(field, "absent")].append(model.name)
+        for model, own in zip(models, conditions, strict=True):
+            by_value[own.get(field, "absent")].append(model.name)
         if len(by_value) > 1:
             found[field] = {value: tuple(names) for value, names in by_value.items()}
     return found

@@ -216,3 +216,8 @@ def test_a_test_comes_back_from_json_as_it_was() -> None:
     a, b, truth, groups = clustered_null(1)
     found = compare_accuracy(a, b, truth, groups=groups, permutations=99)
     assert PairedTest.parse(found.model_dump_json(), where="here") == found
+
+
+def test_comparisons_picked_from_a_family_are_corrected_for_all_of_it() -> None:
+    assert holm([0.01, 0.04], family=10) == (0.1, pytest.approx(0.36))
+    assert holm([0.01, 0.04], family=2) == holm([0.01, 0.04])

@@ -2,24 +2,30 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cellclf.card import Estimate
+from cellclf.cli.choose import verdict
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError, UnknownNameError
+from cellclf.evaluation.metrics import measure
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice, unbeaten
 from cellclf.report.comparing import Candidate
 from cellclf.report.contenders import Choice, Limits
 from cellclf.report.deployments import deployments, ways_of
-from cellclf.report.eligible import eligible_runs
+from cellclf.report.eligible import eligible_runs, eligible_study
+from cellclf.report.loading import load_all
 from cellclf.report.prices import Assumptions
 from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement
+from cellclf.studies.study import Study, Variation
 from cellclf.training.recipe import Recipe, make_recipe
 from cellclf.training.run import Run
 from tests.conftest import Completed
+from tests.report.making import make_study
 from tests.studies.making import make_run
 
 GOOD, POOR = 1.4, -0.2
@@ -72,6 +78,90 @@ def test_the_best_on_validation_wins_and_is_told_from_the_poor_one_only(runs: li
     assert poor.against_winner is not None
     assert poor.against_winner.difference > 0.2
     assert found.excluded == ()
+
+
+def test_the_winners_lead_is_tested_on_the_images_that_had_no_say(runs: list[Run]) -> None:
+    winner, near, poor = chosen(runs).kept
+    assert near.against_winner is not None
+    assert poor.against_winner is not None
+    for each in (near, poor):
+        assert each.against_winner is not None
+        assert each.against_winner.difference == pytest.approx(winner.test.mean.value - each.test.mean.value)
+    assert near.adjusted_p is not None
+    assert poor.adjusted_p == pytest.approx(2 * poor.against_winner.p_value)
+    by_test = choose(candidates(runs), [], Limits(), by="test", assumed=BUSY)
+    last = by_test.kept[-1]
+    assert last.against_winner is not None
+    assert last.adjusted_p == pytest.approx(3 * last.against_winner.p_value), "the test images picked the winner: one of all three pairs"
+
+
+def test_a_model_that_the_test_images_prefer_is_said_and_is_not_beaten(runs: list[Run]) -> None:
+    good = next(run for run in runs if run.name == "resnet50-0")
+    manifest, test = good.manifest(), good.manifest().split("test")
+    truth = np.array([manifest.labels.index(entry.label) for entry in test])
+    wrong = (0.9 - 0.8 * np.eye(2)[truth]).astype(np.float32)
+    good.write_predictions(manifest, {"validation": load_all([good])[0][good.folder].validation.probabilities.astype(np.float32), "test": wrong})
+    figures = measure(wrong, truth, manifest.labels, groups=manifest.group_keys("test"), unit="group")
+    good.metrics().model_copy(update={"test": figures}).write(good.folder / "metrics.json")
+    found = chosen([run for run in runs if run.name in ("resnet50-0", "vgg16-0")])
+    winner, other = found.kept
+    assert (winner.backbone, other.backbone) == ("resnet50", "vgg16")
+    assert other.better_on_test
+    assert not other.distinguishable
+    assert "validation misled" in verdict(found)
+
+
+def test_one_seed_never_tells_a_lead_from_the_seeds(runs: list[Run]) -> None:
+    found = chosen([run for run in runs if run.name in ("resnet50-0", "vgg16-0")])
+    assert found.kept[1].distinguishable
+    assert not found.kept[1].seeds_apart
+    assert "that it is not the seed cannot be told" in verdict(found)
+    several = chosen([run for run in runs if run.name.startswith(("resnet50", "vgg16"))])
+    assert several.kept[1].seeds_apart
+    assert verdict(several).endswith("better than every other model, with every seed (p < .05 after correction)")
+
+
+def test_models_of_other_test_images_are_chosen_among_by_force_but_never_paired(tmp_path: Path) -> None:
+    made = [
+        make_run(tmp_path / "runs" / name, recipe(backbone), salt=name, skill=skill)
+        for name, backbone, skill in (("a", "resnet50", GOOD), ("b", "mobilenet", POOR))
+    ]
+    with pytest.raises(StudyError, match="--force"):
+        eligible_runs(made, factors=["backbone"], by="validation")
+    forced, _ = eligible_runs(made, factors=["backbone"], by="validation", force=True)
+    found = choose(forced, [], Limits(), by="validation", assumed=BUSY)
+    assert [each.against_winner for each in found.kept] == [None, None]
+    assert "mobilenet" not in (found.frugal or "")
+    assert "b saw other test images" in verdict(found)
+
+
+def test_of_a_study_one_protocol_may_be_chosen_from_and_titles_tell_protocols_apart(tmp_path: Path) -> None:
+    study = Study.model_validate(
+        {
+            "name": "two", "title": "Two", "data": "sample", "factors": ("backbone",), "protocols": ("official", "grouped"),
+            "common": {"epochs": 3, "weights": "none", "learning_rate": 1e-3},
+            "variations": (Variation(name="one", title="One", backbone="mobilenet"), Variation(name="two", title="Two", backbone="vgg16")),
+        }
+    )  # fmt: skip
+    folder = make_study(tmp_path / "s", study, protocols=("official", "grouped"), skills={"one": GOOD, "two": POOR})
+    with pytest.raises(StudyError, match="protocol"):
+        eligible_study(folder, by="validation")
+    one, _ = eligible_study(folder, by="validation", protocol="grouped")
+    assert [each.title for each in one] == ["One", "Two"]
+    forced, _ = eligible_study(folder, by="validation", force=True)
+    assert [each.title for each in forced] == ["One (official)", "Two (official)", "One (grouped)", "Two (grouped)"]
+    assert len(choose(forced, [], Limits(), by="validation", assumed=BUSY).kept) == 4
+    with pytest.raises(StudyError, match="no run under --protocol random; it has official, grouped"):
+        eligible_study(folder, by="validation", protocol="random")
+
+
+def test_a_part_of_the_data_is_said_and_is_not_compared_with_the_whole(tmp_path: Path) -> None:
+    part = recipe("mobilenet").model_copy(update={"data": DataRequest(data="sample", images_fraction=0.4)})
+    made = [make_run(tmp_path / "runs" / "a", part, skill=GOOD), make_run(tmp_path / "runs" / "b", recipe("vgg16"), skill=POOR)]
+    with pytest.raises(StudyError, match="images: 40 % of the images / all images"):
+        eligible_runs(made, factors=["backbone"], by="validation")
+    _, notes = eligible_runs(made[:1], factors=["backbone"], by="validation")
+    assert "reduced scale: 40 % of the images" in notes
 
 
 def test_figures_are_those_of_the_recorded_predictions(runs: list[Run]) -> None:

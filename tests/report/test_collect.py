@@ -5,7 +5,9 @@ import pytest
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError
 from cellclf.report.collect import Collected, collect_runs, collect_study
+from cellclf.report.comparing import answer, verdict_of
 from cellclf.report.figures import Comparison, Report, Section
+from cellclf.report.summary import in_short
 from cellclf.studies.plan import Failure, StudyFolder
 from cellclf.studies.scale import Scale
 from cellclf.studies.study import Published, Question, Study, Variation
@@ -66,6 +68,12 @@ def test_a_study_has_a_section_a_protocol_and_the_one_that_does_not_leak_comes_f
     assert random.leaks == ("validation LEAKS: made-up leak", "test LEAKS: made-up leak")
 
 
+def test_published_figures_stand_beside_the_protocol_they_were_published_under_whichever_was_run_first(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "s", study(), protocols=("official", "random"), data=DATA)
+    assert folder.plan.protocols[0] == "official"
+    assert collect_study(folder).report.published_protocol == "random"
+
+
 def test_every_figure_is_that_of_the_recorded_runs(folder: StudyFolder, collected: Collected) -> None:
     model = section_of(collected.report, "official").models[0]
     metrics = [planned.run.metrics() for planned in folder.planned() if planned.protocol == "official" and planned.variation.name == "one"]
@@ -87,7 +95,7 @@ def test_comparable_models_are_ranked_and_each_is_tested_against_the_first(colle
     assert sorted(only.ranks) == [1, 2, 3]
     assert values[only.ranks.index(1)] == max(values)
     assert {each.second for each in only.against_first} == {official.models[only.ranks.index(1)].title}
-    assert {each.family for each in only.against_first} == {2}
+    assert {each.family for each in only.against_first} == {3}, "these images picked the first, so that each comparison is one of all pairs"
 
 
 def test_a_question_is_answered_with_interval_test_and_what_was_averaged(collected: Collected) -> None:
@@ -271,3 +279,43 @@ def test_losses_that_are_no_numbers_are_shown_as_they_are(tmp_path: Path) -> Non
     )
     (model,) = collect_runs([run]).report.sections[0].models
     assert str(model.curves[0].train_loss[0]) == "nan"
+
+
+def test_an_answer_that_rests_on_a_network_that_has_not_learned_says_so(collected: Collected) -> None:
+    found = section_of(collected.report, "official").answers[0]
+    question = Question(text=found.text, factor=found.factor, variations=("one", "two", "three"))
+    plain = answer(question, found.comparisons, (), leak="", unit="24 groups")
+    said = answer(question, found.comparisons, (), leak="", unit="24 groups", unlearned={"Three", "another"})
+    assert "has not learned" not in plain.sentence
+    assert (
+        said.sentence
+        == plain.sentence + " Three calls every test image the same, so that a difference to it says that it has not learned, and no more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("commits", "said"),
+    [
+        (("1234abcd",), None),
+        ((), None),
+        (("1234abcd", "5678efab-dirty"), "by 2 versions of the code, 1 of them with changes that no commit holds"),
+        (("5678efab-dirty",), "made with changes that no commit holds"),
+    ],
+)
+def test_runs_of_several_states_of_the_code_are_told(collected: Collected, commits: tuple[str, ...], said: str | None) -> None:
+    sentences = [text for text in in_short(collected.report.model_copy(update={"commits": commits})) if "the code" in text or "no commit" in text]
+    assert len(sentences) == (said is not None)
+    assert said is None or said in sentences[0]
+
+
+def test_the_first_is_told_from_the_others_only_where_the_seeds_agree(collected: Collected) -> None:
+    official = section_of(collected.report, "official")
+    verdicts = [verdict_of(each) for each in official.sets[0].against_first]
+    (sentence,) = [text for text in in_short(collected.report) if text.startswith("Made-up, official split: ")]
+    assert ("all others can be told from it" in sentence) == (set(verdicts) == {"matters"})
+    assert ("cannot be told from it" in sentence) == ("not told" in verdicts)
+    one_seed = [each.model_copy(update={"seeds": (0,), "adjusted_p": 0.001}) for each in official.sets[0].against_first]
+    assert {verdict_of(each) for each in one_seed} == {"differs"}
+    ranked = official.sets[0].model_copy(update={"against_first": tuple(one_seed)})
+    changed = collected.report.model_copy(update={"sections": (official.model_copy(update={"sets": (ranked,)}),)})
+    assert "2 of the 2 differ from it on these images, but that it is not the seed cannot be told" in in_short(changed)[0]
