@@ -219,5 +219,5 @@ def test_a_test_comes_back_from_json_as_it_was() -> None:
 
 
 def test_comparisons_picked_from_a_family_are_corrected_for_all_of_it() -> None:
-    assert holm([0.01, 0.04], family=10) == (0.1, pytest.approx(0.36))
+    assert holm([0.01, 0.04], family=10) == pytest.approx((0.1, 0.36))
     assert holm([0.01, 0.04], family=2) == holm([0.01, 0.04])
