@@ -120,9 +120,9 @@ def figures(predicted: Predicted, decisions: Decisions, *, unit: str) -> dict[st
         "balanced_accuracy": metrics.balanced_accuracy,
         "auc": metrics.auc,
         "average_precision": metrics.average_precision,
-        "loss": Estimate(value=metrics.loss),
-        "brier": Estimate(value=metrics.brier),
-        "ece": Estimate(value=metrics.ece),
+        "loss": metrics.loss_estimate,
+        "brier": metrics.brier_estimate,
+        "ece": metrics.ece_estimate,
         **{f"recall of {label}": row.recall for label, row in metrics.per_label.items()},
         **{f"specificity of {label}": row.specificity for label, row in metrics.per_label.items()},
     }

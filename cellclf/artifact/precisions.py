@@ -76,7 +76,7 @@ PRECISIONS: Table[PrecisionRow] = Table(
         PrecisionRow(
             name="int8",
             suffix="-int8",
-            tolerance=Tolerance(max_difference=1.0, mean_difference=0.02, flipped=0.01, close_call=0.1, golden=0.05),
+            tolerance=Tolerance(max_difference=0.5, mean_difference=0.02, flipped=0.01, close_call=0.1, golden=0.05),
             convert=to_int8,
             calibrated=True,
         ),

@@ -120,7 +120,7 @@ def metrics_lines(metrics: "SplitMetrics") -> list[tuple[str, str]]:
         ("balanced accuracy", interval(metrics.balanced_accuracy)),
         ("AUC", interval(metrics.auc)),
         ("average precision", interval(metrics.average_precision)),
-        ("loss", f"{metrics.loss:.4f}"),
-        ("Brier score", f"{metrics.brier:.4f}"),
-        ("calibration error", f"{metrics.ece:.4f}"),
+        ("loss", interval(metrics.loss_estimate) if metrics.loss_estimate else f"{metrics.loss:.4f}"),
+        ("Brier score", interval(metrics.brier_estimate) if metrics.brier_estimate else f"{metrics.brier:.4f}"),
+        ("calibration error", interval(metrics.ece_estimate) if metrics.ece_estimate else f"{metrics.ece:.4f}"),
     ]

@@ -1,5 +1,6 @@
 """`cellclf evaluate`."""
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from cellclf.data.datasets import DATASETS
 from cellclf.data.manifest import SPLITS, Manifest
 from cellclf.data.prepare import DataRequest, has_test_set, list_images
 from cellclf.documents import Document
-from cellclf.errors import CellclfError, DataError
+from cellclf.errors import CellclfError, DataError, MissingExtraError
 from cellclf.evaluation.abstention import certainty, coverage_and_error, coverage_error_curve
 from cellclf.evaluation.decision import positive_number
 from cellclf.evaluation.metrics import SplitMetrics, measure
@@ -81,6 +82,8 @@ def evaluate(
     """
     if picture is not None and picture.suffix != ".png":
         raise CellclfError(f"--picture {picture} must end in .png")
+    if picture is not None and importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("drawing the confusion matrix (--picture)", "train")
     for target in (picture, output):
         if target is not None and target.is_dir():
             raise CellclfError(f"{target} is a folder; name a file")

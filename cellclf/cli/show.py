@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cellclf.card import read_model_file
+from cellclf.card import Card, read_model_file
 from cellclf.cli import options
 from cellclf.cli.console import decision_lines, interval, out, print_json
 
@@ -31,7 +31,7 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
         "sha256": f"{file.fingerprint} ({len(file.content) / 1e6:.2f} MB)",
         "labels": ", ".join(card.labels),
         "input": f"image: uint8 [batch, {card.height_px}, {card.width_px}, 3], RGB; resize {card.resize}; scaling {card.scaling}",
-        "output": f"probabilities: float32 [batch, {len(card.labels)}]",
+        "output": f"probabilities: float32 [batch, {len(card.labels)}]{_heatmaps(card)}",
         "network": f"{card.backbone}, {card.parameters:,} parameters, {card.precision}",
         "run": f"{card.name}, exported {card.created}",
         "data": f"{card.data}, protocol {card.protocol}, fingerprint {card.data_fingerprint[:16]}…",
@@ -43,11 +43,26 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
         f"{card.parity.flipped} labels flipped",
         "golden cases": f"{len(card.golden)}, tolerance {card.golden_tolerance:.1e}",
         "int8 calibration": f"{card.calibration_images} training images" if card.calibration_images else "not needed",
+        "speed": _speed(card),
         **(dict(decision_lines(card)) or {"decision": "the most probable label, always"}),
         "intended use": card.intended_use,
         "licence": card.licence,
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
+        "format": f"card {card.format}; network's sha256 {card.graph_sha256}",
     }
     for name, text in rows.items():
         table.add_row(name, text)
     out.print(table)
+
+
+def _heatmaps(card: Card) -> str:
+    """The second output, where the file has one."""
+    return "" if card.heatmap is None else f"; heatmaps: float32 [batch, {len(card.labels)}, {card.heatmap[0]}, {card.heatmap[1]}]"
+
+
+def _speed(card: Card) -> str:
+    """What export measured beside fp32; an fp32 file is beside nothing."""
+    if (gain := card.benefit) is None:
+        return "not measured beside fp32"
+    rate = f"{gain.images_per_second:.0f} images/s in batches of {gain.batch} on {gain.threads} threads of {gain.cpu}, {gain.provider}"
+    return f"{gain.ratio:.2f} × fp32: {rate}"

@@ -9,9 +9,19 @@ import numpy.typing as npt
 
 from cellclf.card import Estimate
 from cellclf.documents import Document
-from cellclf.evaluation.bootstrap import bootstrap_figures, bootstrap_groups, bootstrap_shares, group_numbers
+from cellclf.evaluation.bootstrap import bootstrap_figures, bootstrap_groups, bootstrap_shares, group_numbers, group_sums
 from cellclf.evaluation.ranking import Ranking
-from cellclf.evaluation.scores import ReliabilityBin, brier_score, cross_entropy, expected_calibration_error, reliability_curve
+from cellclf.evaluation.scores import (
+    RELIABILITY_BINS,
+    ReliabilityBin,
+    brier_score,
+    cross_entropy,
+    expected_calibration_error,
+    losses,
+    placed_in_bins,
+    reliability_curve,
+    squared_errors,
+)
 
 __all__ = ["CHANCE_AUC", "IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure", "one_answer", "only_column"]
 
@@ -24,6 +34,7 @@ class LabelMetrics(Document):
     """One label against the rest; a figure is None where it is not defined.
 
     recall = sensitivity; precision = positive predictive value; npv = negative predictive value, both at this set's own share of the label.
+    f1_estimate: f1 with its interval; None in documents that were written before there was one.
     """
 
     images: int
@@ -34,6 +45,7 @@ class LabelMetrics(Document):
     f1: float | None
     auc: Estimate | None
     average_precision: Estimate | None
+    f1_estimate: Estimate | None = None
 
 
 CHANCE_AUC = 0.6
@@ -44,7 +56,9 @@ class SplitMetrics(Document):
     """Figures of one network on one set of images. confusion[i][j]: images of label i that were called label j.
 
     loss: log loss in nats. brier: 0 … 1 for two labels, 0 … 2 for more. ece: expected calibration error of the most probable label, over the bins of
-    `reliability`. auc and average_precision: of the second of two labels; of more, the mean over labels of one against the rest.
+    `reliability`. auc and average_precision: of the second of two labels; of more, the mean over labels of one against the rest. loss_estimate,
+    brier_estimate, ece_estimate: the same with their intervals; None in documents that were written before there were any. Bins that are drawn with
+    fewer images are less even, so that the interval of the ECE lies rather too high.
     """
 
     images: int
@@ -60,6 +74,9 @@ class SplitMetrics(Document):
     per_label: dict[str, LabelMetrics]
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[ReliabilityBin, ...]
+    loss_estimate: Estimate | None = None
+    brier_estimate: Estimate | None = None
+    ece_estimate: Estimate | None = None
 
     @property
     def only_answer(self) -> str | None:
@@ -82,6 +99,7 @@ class _Shares:
     recall: tuple[Estimate | None, ...]
     specificity: tuple[Estimate | None, ...]
     npv: tuple[Estimate | None, ...]
+    f1: tuple[Estimate | None, ...]
 
 
 @dataclass(frozen=True)
@@ -114,6 +132,7 @@ def measure(
     areas, overall = _areas(probabilities, truth, numbers, seed=seed)
     matrix = by_group.sum(axis=0).astype(np.int64)
     reliability = reliability_curve(probabilities, truth)
+    loss, brier, ece = _of_probabilities(probabilities, truth, numbers, seed=seed)
     return SplitMetrics(
         images=len(truth),
         groups=len(by_group),
@@ -128,6 +147,9 @@ def measure(
         per_label={label: _label_metrics(matrix, number, shares, areas[number]) for number, label in enumerate(labels)},
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
         reliability=reliability,
+        loss_estimate=loss,
+        brier_estimate=brier,
+        ece_estimate=ece,
     )
 
 
@@ -163,6 +185,7 @@ def _label_metrics(matrix: npt.NDArray[np.int64], label: int, shares: _Shares, a
         f1=2 * hits / (called + present) if called + present else None,
         auc=areas.auc,
         average_precision=areas.average_precision,
+        f1_estimate=shares.f1[label],
     )
 
 
@@ -179,7 +202,32 @@ def _shares(by_group: npt.NDArray[np.float64], *, seed: int) -> _Shares:
     )
     accuracy, classes = estimates[0], by_group.shape[1]
     assert accuracy is not None  # there is an image
-    return _Shares(accuracy, *(estimates[1 + kind * classes : 1 + (kind + 1) * classes] for kind in range(4)))
+    return _Shares(accuracy, *(estimates[1 + kind * classes : 1 + (kind + 1) * classes] for kind in range(4)), _f1(hits, called + present, seed=seed))
+
+
+def _f1(hits: npt.NDArray[np.float64], of: npt.NDArray[np.float64], *, seed: int) -> tuple[Estimate | None, ...]:
+    """2 × hits / (called + present) of each label; hits, of: [groups, classes]. It is no share of trials, so it has no exact bounds at 0 and 1."""
+
+    def ratios(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        drawn = draws @ of
+        found: npt.NDArray[np.float64] = np.divide(2 * (draws @ hits), drawn, out=np.full_like(drawn, np.nan), where=drawn > 0)
+        return found
+
+    return bootstrap_figures(ratios, np.arange(len(hits)), seed=seed)
+
+
+def _of_probabilities(probabilities: Floats, truth: Ints, numbers: npt.NDArray[np.intp], *, seed: int) -> tuple[Estimate | None, ...]:
+    """Log loss, Brier score and ECE."""
+    confidence, right, place = placed_in_bins(probabilities, truth)
+    gaps = np.zeros((int(numbers.max()) + 1, RELIABILITY_BINS))
+    np.add.at(gaps, (numbers, place), confidence - right)
+    sums = group_sums(np.stack([np.ones(len(truth)), losses(probabilities, truth), squared_errors(probabilities, truth)], axis=1), numbers)
+
+    def figures(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        images, loss, brier = (draws @ sums).T
+        return np.stack([loss, brier, np.abs(draws @ gaps).sum(axis=1)], axis=1) / images[:, None]
+
+    return bootstrap_figures(figures, np.arange(len(sums)), seed=seed)
 
 
 def _balanced(by_group: npt.NDArray[np.float64], *, seed: int) -> Estimate:

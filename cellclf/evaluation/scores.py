@@ -11,8 +11,11 @@ __all__ = [
     "brier_score",
     "cross_entropy",
     "expected_calibration_error",
+    "losses",
+    "placed_in_bins",
     "predictive_values",
     "reliability_curve",
+    "squared_errors",
 ]
 
 RELIABILITY_BINS = 15
@@ -34,8 +37,14 @@ class ReliabilityBin(Document):
 
 def cross_entropy(probabilities: Floats, truth: Ints) -> float:
     """Log loss: mean of −ln p(truth), in nats; probabilities are kept at 1e-7 or above, as Keras does."""
+    return float(losses(probabilities, truth).mean())
+
+
+def losses(probabilities: Floats, truth: Ints) -> npt.NDArray[np.float64]:
+    """The log loss of each image, [images]."""
     chosen = probabilities[np.arange(len(truth)), truth].astype(np.float64)
-    return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
+    each: npt.NDArray[np.float64] = -np.log(np.clip(chosen, 1e-7, 1.0))
+    return each
 
 
 def brier_score(probabilities: Floats, truth: Ints) -> float:
@@ -43,10 +52,15 @@ def brier_score(probabilities: Floats, truth: Ints) -> float:
 
     Two classes: half of that sum, (p − y)² of either class. This is scikit-learn's scale too: 0 … 1 for two classes, 0 … 2 for more.
     """
+    return float(squared_errors(probabilities, truth).mean())
+
+
+def squared_errors(probabilities: Floats, truth: Ints) -> npt.NDArray[np.float64]:
+    """What each image adds to the Brier score, [images]."""
     error = probabilities.astype(np.float64)
     error[np.arange(len(truth)), truth] -= 1
-    summed = np.square(error).sum(axis=1).mean()
-    return float(summed / 2 if probabilities.shape[1] == 2 else summed)
+    summed: npt.NDArray[np.float64] = np.square(error).sum(axis=1)
+    return summed / 2 if probabilities.shape[1] == 2 else summed
 
 
 def reliability_curve(probabilities: Floats, truth: Ints, *, label: int | None = None, bins: int = RELIABILITY_BINS) -> tuple[ReliabilityBin, ...]:
@@ -55,11 +69,8 @@ def reliability_curve(probabilities: Floats, truth: Ints, *, label: int | None =
     probabilities: [images, classes]. label None: confidence is the largest probability, right is "the most probable class is the true one". A class
     number: confidence is that class's probability, right is "this is the true class".
     """
-    values = probabilities.astype(np.float64)
-    confidence = values.max(axis=1) if label is None else values[:, label]
-    right = truth == (values.argmax(axis=1) if label is None else label)
     edges = np.linspace(0, 1, bins + 1)
-    number = np.searchsorted(edges[1:-1], confidence)  # the first edge that is not below
+    confidence, right, number = placed_in_bins(probabilities, truth, label=label, bins=bins)
     return tuple(
         ReliabilityBin(
             low=float(edges[index]),
@@ -71,6 +82,17 @@ def reliability_curve(probabilities: Floats, truth: Ints, *, label: int | None =
         for index in np.unique(number)
         if (chosen := number == index).any()
     )
+
+
+def placed_in_bins(
+    probabilities: Floats, truth: Ints, *, label: int | None = None, bins: int = RELIABILITY_BINS
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Confidence of each image, whether it is right, and the number of its bin from 0, each [images]; see `reliability_curve`."""
+    values = probabilities.astype(np.float64)
+    confidence: npt.NDArray[np.float64] = values.max(axis=1) if label is None else values[:, label]
+    right = truth == (values.argmax(axis=1) if label is None else label)
+    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)  # the first edge that is not below
+    return confidence, right, number
 
 
 def expected_calibration_error(curve: tuple[ReliabilityBin, ...]) -> float:

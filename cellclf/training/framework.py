@@ -15,6 +15,9 @@ __all__ = ["BACKENDS", "backend", "require_keras", "runs_on_cpu"]
 
 BACKENDS = ("tensorflow", "jax")
 
+_EXTRAS = {"tensorflow": "train", "jax": "jax"}
+"""What brings each backend; on a GPU JAX comes with cuda13."""
+
 _CHATTER = re.compile(r"WARNING: All log messages before absl|I0000 |E0000 .*cuInit.*\b303\b|To enable the following instructions")
 
 
@@ -23,8 +26,9 @@ def require_keras(wanted: str | None = None) -> Any:
     name = wanted or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise CellclfError(f"KERAS_BACKEND={name} is not supported; {' and '.join(BACKENDS)} are")
-    if importlib.util.find_spec("keras") is None or importlib.util.find_spec(name) is None:
-        raise MissingExtraError(f"training and export (Keras on {name})", "cuda13" if name == "jax" else "train")
+    missing = [extra for module, extra in (("keras", "train"), (name, _EXTRAS[name])) if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(f"training and export (Keras on {name})", ",".join(dict.fromkeys(missing)))
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings and errors stay; notes on each graph that is optimized do not
     with _without_start_up_chatter() if "keras" not in sys.modules else contextlib.nullcontext():

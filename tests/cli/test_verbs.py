@@ -83,6 +83,16 @@ def test_show_tells_what_a_user_must_know_before_trusting_a_file(cli: Cli, model
     ):
         assert text in done.out
     assert f"{file.card.metrics['test']['accuracy'].value:.4f}" in done.out
+    assert file.card.graph_sha256 in done.out
+    assert file.card.heatmap is not None
+    assert f"heatmaps: float32 [batch, {len(file.card.labels)}, {file.card.heatmap[0]}, {file.card.heatmap[1]}]" in done.out
+    assert "not measured beside fp32" in done.out
+
+
+def test_show_tells_the_speed_beside_fp32(cli: Cli, model_file: Path, tmp_path: Path) -> None:
+    gain = {"ratio": 2.5, "images_per_second": 100.4, "fp32_images_per_second": 40, "batch": 4, "threads": 1, "provider": "CPU", "cpu": "some CPU"}
+    file = resigned(model_file, tmp_path / "m.onnx", card={"benefit": gain})
+    assert "2.50 × fp32: 100 images/s in batches of 4 on 1 threads of some CPU, CPU" in cli("show", file).out
 
 
 def test_show_says_that_a_split_leaks(cli: Cli, model_file: Path, tmp_path: Path) -> None:

@@ -26,6 +26,14 @@ def value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
+def sharp(images: int, *, seed: int) -> Case:
+    """Probabilities of three labels that are right more often than not, and the truth."""
+    draw = np.random.default_rng(seed)
+    truth = draw.integers(3, size=images)
+    powers = np.exp(draw.normal(size=(images, 3)) + 1.5 * np.eye(3)[truth])
+    return powers / powers.sum(axis=1, keepdims=True), truth
+
+
 # Figures, against scikit-learn
 
 
@@ -175,17 +183,19 @@ def test_the_interval_contains_the_value_and_stays_between_0_and_1() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(case=predictions(), data=st.data())
-def test_every_interval_is_in_order_and_between_0_and_1(case: Case, data: st.DataObject) -> None:
+def test_every_interval_is_in_order_and_in_the_range_of_its_figure(case: Case, data: st.DataObject) -> None:
     groups = data.draw(st.lists(st.sampled_from("pqrstu"), min_size=len(case[1]), max_size=len(case[1])))
     found = measured(case, groups=groups)
     assert (found.accuracy.low is None) == (len(set(groups)) == 1)
     labels = [vars(label).values() for label in found.per_label.values()]
+    unbounded = (found.loss_estimate, found.brier_estimate)
     estimates = [figure for figure in itertools.chain(vars(found).values(), *labels) if isinstance(figure, Estimate)]
     assert len(estimates) > len(labels)
     for estimate in estimates:
         assert (estimate.low is None) == (estimate.high is None)
         assert len(set(groups)) > 1 or estimate.low is None
-        assert 0 <= (estimate.low or 0) <= (1 if estimate.high is None else estimate.high) <= 1
+        assert 0 <= (estimate.low or 0) <= (1 if estimate.high is None else estimate.high)
+        assert estimate in unbounded or estimate.high is None or estimate.high <= 1 + 1e-9
 
 
 def test_the_interval_of_single_images_is_that_of_the_binomial_distribution() -> None:
@@ -254,6 +264,39 @@ def test_the_interval_of_the_area_is_that_of_scipys_bootstrap() -> None:
         (truth, score), lambda t, s: sklearn.metrics.roc_auc_score(t, s), paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=1
     )
     assert bounds(found.auc) == pytest.approx((drawn.confidence_interval.low, drawn.confidence_interval.high), abs=0.01)
+
+
+@given(case=predictions())
+def test_loss_brier_score_calibration_error_and_f1_have_intervals_that_belong_to_them(case: Case) -> None:
+    found = measured(case)
+    for figure, estimate in ((found.loss, found.loss_estimate), (found.brier, found.brier_estimate), (found.ece, found.ece_estimate)):
+        assert estimate is not None
+        assert estimate.value == pytest.approx(figure, abs=1e-9)
+        assert estimate.low is None or estimate.high is None or 0 <= estimate.low <= estimate.high
+    for row in found.per_label.values():
+        assert value(row.f1_estimate) == (None if row.f1 is None else pytest.approx(row.f1))
+
+
+def test_the_interval_of_the_loss_is_that_of_scipys_bootstrap() -> None:
+    probabilities, truth = sharp(200, seed=3)
+    found = measured((probabilities, truth)).loss_estimate
+    each = -np.log(probabilities[np.arange(len(truth)), truth])
+    theirs = scipy.stats.bootstrap((each,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(theirs.low, rel=0.05), pytest.approx(theirs.high, rel=0.05))
+
+
+def test_the_loss_of_images_that_come_in_groups_is_less_sure() -> None:
+    probabilities, truth = sharp(40, seed=4)
+    copies = np.repeat(probabilities, 5, axis=0), np.repeat(truth, 5)
+    apart, together = (measured(copies, groups=[str(number // size) for number in range(200)]).loss_estimate for size in (1, 5))
+    assert apart is not None
+    assert together is not None
+    assert apart.low is not None
+    assert apart.high is not None
+    assert together.low is not None
+    assert together.high is not None
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)
 
 
 def test_a_label_of_one_group_has_rates_without_an_interval() -> None:
