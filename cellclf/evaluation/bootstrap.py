@@ -12,6 +12,7 @@ __all__ = ["RESAMPLES", "bootstrap_figures", "bootstrap_groups", "bootstrap_shar
 RESAMPLES = 2000
 _AT_ONCE = 100
 _LEVEL = 0.95
+_ROUNDING = 1e-12
 _DEFINED = 0.8  # a figure that rests on one group is defined in 63 to 75 % of the draws, one that rests on two in 86 % or more
 
 Floats = npt.NDArray[np.floating]
@@ -95,7 +96,7 @@ def _share(estimate: Estimate | None, groups: int) -> Estimate | None:
 def _estimate(value: float, defined: npt.NDArray[np.float64], draws: int) -> Estimate | None:
     if np.isnan(value):
         return None
-    if len(defined) < _DEFINED * draws or np.ptp(defined) == 0:
+    if len(defined) < _DEFINED * draws or np.ptp(defined) < _ROUNDING:
         return Estimate(value=value)
     low, high = np.percentile(defined, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
     return Estimate(value=value, low=float(low), high=float(high))

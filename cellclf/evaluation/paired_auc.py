@@ -19,16 +19,18 @@ _NORMAL_975 = 1.959963984540054  # the standard normal's 97.5 % point
 
 
 def delong(a: Floats, b: Floats, positive: Bools) -> PairedTest:
-    """Difference of two correlated areas by DeLong, DeLong & Clarke-Pearson 1988; a, b: scores [images]; positive: [images].
+    """Difference of two correlated areas by DeLong, DeLong & Clarke-Pearson 1988; a, b: scores [images] or [seeds, images]; positive: [images].
 
     It takes every image for independent of every other: with several images a patient its intervals are too narrow; use `compare_auc`.
     Raises EvaluationError with fewer than two images of either kind.
     """
-    return _compare(a, b, positive, np.arange(len(a)), "DeLong's test, every image taken for independent")
+    return _compare(a, b, positive, np.arange(len(positive)), "DeLong's test, every image taken for independent")
 
 
 def compare_auc(a: Floats, b: Floats, positive: Bools, *, groups: Sequence[str]) -> PairedTest:
     """As `delong`, with images of one group dependent (Obuchowski 1997, Biometrics 53: 567); groups of one image each give DeLong's result.
+
+    Of several seeds the mean area is compared, each image taking the mean of its places: it asks whether these seeds would differ on other groups.
 
     Raises EvaluationError where the positives, or the negatives, come from fewer than two groups.
     """
@@ -42,7 +44,7 @@ def _compare(a: Floats, b: Floats, positive: Bools, numbers: npt.NDArray[np.intp
         raise EvaluationError(
             f"two areas can be compared with two groups of positives and of negatives or more, not with {clusters[0]} and {clusters[1]}"
         )
-    placed = _placements(a, positive) - _placements(b, positive)
+    placed = _mean_placements(a, positive) - _mean_placements(b, positive)
     difference = float(placed[positive].mean())
     centred = (placed - difference)[:, None] * np.stack([positive, ~positive], axis=1) / np.where(positive, *count)[:, None]
     by_group = group_sums(centred, numbers)
@@ -61,6 +63,12 @@ def _compare(a: Floats, b: Floats, positive: Bools, numbers: npt.NDArray[np.intp
         groups=groups,
         images=len(positive),
     )
+
+
+def _mean_placements(scores: Floats, positive: Bools) -> npt.NDArray[np.float64]:
+    """Over the seeds, [images]."""
+    placed: npt.NDArray[np.float64] = np.mean([_placements(of_seed, positive) for of_seed in np.atleast_2d(scores)], axis=0)
+    return placed
 
 
 def _placements(scores: Floats, positive: Bools) -> npt.NDArray[np.float64]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cellclf.data.manifest import Split
-from cellclf.evaluation.paired import compare_over_seeds, holm
+from cellclf.errors import EvaluationError
+from cellclf.evaluation.paired import PairedTest, compare_over_seeds, holm
+from cellclf.evaluation.paired_auc import compare_auc
 from cellclf.evaluation.scores import ReliabilityBin, reliability_curve
 from cellclf.report.figures import Answer, Comparison, Verdict
 from cellclf.report.loading import Answered, LoadedRun
@@ -72,14 +74,32 @@ def compare(first: Candidate, second: Candidate) -> Comparison:
         test=found.test,
         adjusted_p=found.test.p_value,
         family=1,
+        auc=_areas(a, b),
     )
+
+
+def _areas(a: Candidate, b: Candidate) -> PairedTest | None:
+    """The test of the areas under their ROC curves, of the second of two labels."""
+    images, labels = a.answered("test"), a.runs[0].setup.data.labels
+    if len(labels) != 2:
+        return None
+    scores = [each.probabilities("test")[:, :, 1] for each in (a, b)]
+    try:
+        return compare_auc(scores[0], scores[1], images.truth == 1, groups=images.groups)
+    except EvaluationError:
+        return None
 
 
 def adjusted(comparisons: Sequence[Comparison], *, family: int | None = None) -> tuple[Comparison, ...]:
     """The same with p-values corrected for how many there are, or for the `family` that they were picked from (Holm)."""
-    corrected = holm([comparison.test.p_value for comparison in comparisons], family=family)
     of = len(comparisons) if family is None else family
-    return tuple(comparison.model_copy(update={"adjusted_p": p, "family": of}) for comparison, p in zip(comparisons, corrected, strict=True))
+    corrected = holm([comparison.test.p_value for comparison in comparisons], family=family)
+    areas = [place for place, comparison in enumerate(comparisons) if comparison.auc]
+    of_areas = dict(zip(areas, holm([comparison.auc.p_value for comparison in comparisons if comparison.auc], family=family), strict=True))
+    return tuple(
+        comparison.model_copy(update={"adjusted_p": p, "family": of, "auc_adjusted_p": of_areas.get(place)})
+        for place, (comparison, p) in enumerate(zip(comparisons, corrected, strict=True))
+    )
 
 
 def comparisons_of(question: Question, candidates: dict[str, Candidate]) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:

@@ -183,7 +183,8 @@ class ModelFigures(Document):
 class Comparison(Document):
     """Two models on the same test images, first − second, in balanced accuracy.
 
-    adjusted_p: Holm's, over `family` comparisons. by_seed: the difference of each seed. a, b: each model's own figure over the seeds.
+    adjusted_p: Holm's, over `family` comparisons. by_seed: the difference of each seed. a, b: each model's own figure over the seeds. auc: of two
+    labels, the difference of the areas of the second; None where it cannot be tested, and of more labels.
     """
 
     first: str
@@ -195,6 +196,8 @@ class Comparison(Document):
     test: PairedTest
     adjusted_p: float
     family: int
+    auc: PairedTest | None = None
+    auc_adjusted_p: float | None = None
 
 
 class Answer(Document):

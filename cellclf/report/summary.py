@@ -38,7 +38,9 @@ def methods(report: Report) -> tuple[str, ...]:
         f"{', '.join(report.factors)}. Figures on the test set choose nothing: to choose a model use cellclf choose.",
         "Paired differences: both models on the same test images, exchanged in whole groups (permutation test), p-values corrected by Holm "
         "over the comparisons of their table, those against the first, which these images picked, over all pairs of its set; "
-        f"below {LEVEL} a difference is told apart from none. It is said to matter only where the seeds' ranges do not overlap either.",
+        f"below {LEVEL} a difference is told apart from none. It is said to matter only where the seeds' ranges do not overlap either. "
+        "Areas of two labels: Obuchowski's test for clustered images, which is DeLong's where each group is one image, of the means over seeds, "
+        "corrected in the same way.",
         "Training figures are means over the last epoch, dropout and augmentation on. ECE: 15 bins of equal width. AUC: of two labels the "
         "second's, of more the mean of each against the rest. Learning time: reading and decoding, compiling, and the epochs with validation.",
     ]

@@ -48,11 +48,13 @@ def summary_table(section: Section, ranked: RankedSet) -> Table:
     """The studies' table, with intervals: Model | Hidden layers | Dense units | Learning rate | Accuracy | Learning time; and the ranks."""
     against = {comparison.first: comparison for comparison in ranked.against_first}
     ranks = dict(zip(ranked.models, ranked.ranks, strict=bool(ranked.ranks)))
+    areas = any(comparison.auc for comparison in ranked.against_first)
     columns = ("Model", "Hidden layers", "Dense units", "Learning rate", "Accuracy, %", "Learning time", "Balanced accuracy, %")
     rows = []
     for model in _chosen(section, ranked):
-        rank = ranks.get(model.number)
-        ranking = () if rank is None else (Cell(str(rank)), _against(against.get(model.title), first=rank == 1))
+        rank, comparison = ranks.get(model.number), against.get(model.title)
+        ranking = () if rank is None else (Cell(str(rank)), _against(comparison, first=rank == 1))
+        ranking += (_areas_against(comparison, first=rank == 1),) if ranking and areas else ()
         rows.append(
             (
                 _model(model),
@@ -65,7 +67,8 @@ def summary_table(section: Section, ranked: RankedSet) -> Table:
                 *ranking,
             )
         )
-    return Table((*columns, "Rank", "Against the first, points (p: Holm)") if ranks else columns, tuple(rows))
+    ranking = ("Rank", "Against the first, points (p: Holm)", *(("AUC against the first's",) if areas else ()))
+    return Table((*columns, *ranking) if ranks else columns, tuple(rows))
 
 
 def details_table(section: Section, ranked: RankedSet) -> Table:
@@ -217,6 +220,14 @@ def _against(comparison: Comparison | None, *, first: bool) -> Cell:
     test = comparison.test
     bounds = "" if test.low is None or test.high is None else f"[{points(test.low)}, {points(test.high)}], "
     return Cell(points(test.difference), f"{bounds}p {p_value(comparison.adjusted_p)}")
+
+
+def _areas_against(comparison: Comparison | None, *, first: bool) -> Cell:
+    if comparison is None or comparison.auc is None or comparison.auc_adjusted_p is None:
+        return Cell("first" if first else _NONE)
+    test = comparison.auc
+    bounds = "" if test.low is None or test.high is None else f"[{test.low:+.3f}, {test.high:+.3f}], "
+    return Cell(f"{test.difference:+.3f}", f"{bounds}p {p_value(comparison.auc_adjusted_p)}")
 
 
 def _share(text: str, split: SplitFigures) -> Cell:

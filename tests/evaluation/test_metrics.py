@@ -309,6 +309,13 @@ def test_a_label_of_one_group_has_rates_without_an_interval() -> None:
     assert found.specificity.low is not None
 
 
+def test_a_balanced_accuracy_that_no_draw_changes_has_no_interval_although_sums_are_rounded() -> None:
+    truth = np.repeat([0, 1, 2], [21, 17, 13])
+    found = measured((np.tile([0.5, 0.3, 0.2], (51, 1)), truth)).balanced_accuracy
+    assert found.value == pytest.approx(1 / 3)
+    assert found.low is None
+
+
 def test_one_seed_gives_the_same_interval_and_another_seed_nearly_the_same() -> None:
     first, again, other = (measured(of_accuracy(0.9), seed=seed) for seed in (1, 1, 2))
     assert first == again

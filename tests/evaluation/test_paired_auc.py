@@ -151,3 +151,15 @@ def test_two_equally_good_models_differ_5_times_in_a_hundred_by_groups_and_far_m
         by_file.append(delong(a, b, positive).p_value)
     assert np.mean(np.array(by_group) < 0.05) < 0.12
     assert np.mean(np.array(by_file) < 0.05) > 0.3
+
+
+def test_of_several_seeds_the_mean_area_is_compared() -> None:
+    draw = np.random.default_rng(5)
+    positive = draw.random(60) < 0.5
+    a, b = (positive * skill + draw.normal(size=(3, 60)) for skill in (1.5, 0.5))
+    groups = [str(number // 2) for number in range(60)]
+    found = compare_auc(a, b, positive, groups=groups)
+    assert found.difference == pytest.approx(np.mean([roc_auc(of_seed, positive) for of_seed in a]) - np.mean([roc_auc(of, positive) for of in b]))
+    alone = compare_auc(a[0], b[0], positive, groups=groups)
+    assert compare_auc(a[:1], b[:1], positive, groups=groups) == alone
+    assert compare_auc(np.tile(a[0], (3, 1)), np.tile(b[0], (3, 1)), positive, groups=groups).p_value == pytest.approx(alone.p_value)

@@ -8,6 +8,7 @@ from cellclf.report.collect import Collected, collect_runs, collect_study
 from cellclf.report.comparing import answer, verdict_of
 from cellclf.report.figures import Comparison, Report, Section
 from cellclf.report.summary import in_short
+from cellclf.report.tables import summary_table
 from cellclf.studies.plan import Failure, StudyFolder
 from cellclf.studies.scale import Scale
 from cellclf.studies.study import Published, Question, Study, Variation
@@ -319,3 +320,24 @@ def test_the_first_is_told_from_the_others_only_where_the_seeds_agree(collected:
     ranked = official.sets[0].model_copy(update={"against_first": tuple(one_seed)})
     changed = collected.report.model_copy(update={"sections": (official.model_copy(update={"sets": (ranked,)}),)})
     assert "2 of the 2 differ from it on these images, but that it is not the seed cannot be told" in in_short(changed)[0]
+
+
+def test_areas_of_two_labels_are_tested_and_corrected_as_the_accuracies_are(collected: Collected) -> None:
+    official = section_of(collected.report, "official")
+    models = {model.title: model for model in official.models}
+    for each in official.sets[0].against_first:
+        assert each.auc is not None
+        assert each.auc_adjusted_p is not None
+        first, second = (models[title].test.auc for title in (each.first, each.second))
+        assert first is not None
+        assert second is not None
+        assert each.auc.difference == pytest.approx(first.mean.value - second.mean.value)
+        assert each.auc.p_value <= each.auc_adjusted_p <= 1
+    assert summary_table(official, official.sets[0]).columns[-1] == "AUC against the first's"
+
+
+def test_of_more_labels_no_areas_are_compared(tmp_path: Path) -> None:
+    report = collect_study(make_study(tmp_path / "s", study(), protocols=("official",), data=Data(labels=("A", "B", "C")))).report
+    ranked = report.sections[0].sets[0]
+    assert [each.auc for each in ranked.against_first] == [None, None]
+    assert summary_table(report.sections[0], ranked).columns[-1].startswith("Against the first")
