@@ -108,6 +108,27 @@ def test_a_set_that_cannot_be_reached_is_an_error_that_names_the_three_ways(data
     assert "\n" not in message
 
 
+def test_what_kagglehub_fetches_is_asked_for_by_its_handle_and_found_where_it_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kagglehub = pytest.importorskip("kagglehub")
+    asked: list[str] = []
+
+    def download(handle: str) -> str:
+        asked.append(handle)
+        put_chest(tmp_path / "fetched" / "chest_xray" / "chest_xray")
+        return str(tmp_path / "fetched")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", download)
+    assert locate(CHEST) == tmp_path / "fetched" / "chest_xray" / "chest_xray"
+    assert asked == ["paultimothymooney/chest-xray-pneumonia"]
+
+
+def test_a_download_that_does_not_hold_the_set_is_an_error_that_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest.importorskip("kagglehub"), "dataset_download", lambda _: str(tmp_path / "fetched"))
+    (tmp_path / "fetched" / "something else").mkdir(parents=True)
+    with pytest.raises(DatasetMissingError, match="was fetched but holds no folders train and test with NORMAL, PNEUMONIA inside"):
+        locate(CHEST)
+
+
 def test_the_sample_is_drawn_into_the_cache_on_first_use_and_found_there_after(tmp_path: Path) -> None:
     root = locate(SMALL)
     assert root.parent == tmp_path / "cache"

@@ -179,7 +179,18 @@ def test_a_frozen_backbone_trains_on_features_computed_once(tmp_path: Path, samp
     assert sample_folder.is_dir()
     from cellclf.artifact.export import export
 
-    run = train(small_recipe(freeze="all", epochs=4), tmp_path / "frozen")
+    seen: list[int] = []
+    totals: set[int] = set()
+
+    class Watching(Progress):
+        def stage(self, name: str, done: int, total: int) -> None:
+            if name == "features":
+                seen.append(done)
+                totals.add(total)
+
+    run = train(small_recipe(freeze="all", epochs=4), tmp_path / "frozen", progress=Watching())
+    assert seen == sorted(set(seen)), "each image goes through the backbone once, whatever the epochs"
+    assert {seen[-1]} == totals == {len(run.manifest().entries)}
     parameters = run.metrics().parameters
     assert parameters.trainable == 256 * 16 + 16 + 16 * 4 + 4
     card = export(run, tmp_path / "frozen.onnx").card
