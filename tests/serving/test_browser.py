@@ -1,5 +1,6 @@
 """The page for people in a real browser: what it shows is what the service answers, by mouse and by keyboard, on a desk and on a phone."""
 
+import base64
 import csv
 import io
 import math
@@ -170,6 +171,51 @@ def test_the_keyboard_alone_shows_and_hides_where_the_network_looked(opened: Ope
     assert page.value(pressed) == ["false", "true", "false", "false"]
     assert not page.value(f"{heat}.hidden")
     assert page.texts(".bar[aria-pressed=true] .name")[0] in page.texts(".looked")[0]
+
+
+def test_the_map_is_strongest_where_the_answer_says(opened: Open, service: Running, images: list[Path]) -> None:
+    page = opened()
+    chosen(page, images[:1])
+    answer = service.post(f"/predict?model={MODEL}&explain=true", content=images[0].read_bytes()).json()[0]
+    heat = np.array(answer["heatmaps"][answer["label"]])
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert (row, column) != (column, row), "the place tells a map from one that is turned over"
+    place = page.value(
+        "(() => { const canvas = document.querySelector('.heat'), { width, height } = canvas;"
+        " const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);"
+        " let best = 0; for (let number = 3; number < data.length; number += 4) if (data[number] > data[best * 4 + 3]) best = (number - 3) / 4;"
+        " return [Math.floor(best / width) / height, (best % width) / width]; })()"
+    )
+    centre = (row + 0.5) / heat.shape[0], (column + 0.5) / heat.shape[1]
+    assert place == pytest.approx(centre, abs=1 / min(heat.shape))
+
+
+def test_a_pasted_image_is_answered(opened: Open, service: Running, images: list[Path]) -> None:
+    page = opened()
+    content = base64.b64encode(images[1].read_bytes()).decode()
+    page.value(
+        f"(async () => {{ const bytes = Uint8Array.from(atob('{content}'), (letter) => letter.charCodeAt(0));"
+        " const data = new DataTransfer(); data.items.add(new File([bytes], 'from the clipboard.png', { type: 'image/png' }));"
+        " document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true })); })()"
+    )
+    page.wait_for("document.querySelectorAll('.record').length === 1")
+    (record,) = answers(service, images[1:2])
+    assert page.texts(".record figcaption") == ["from the clipboard.png"]
+    assert page.texts(".called .label") == [record["label"]]
+
+
+def test_a_service_with_keys_is_used_by_typing_one(browser: Pipe, images: list[Path], tmp_path: Path) -> None:
+    key = "a-key-for-the-page-0123"
+    with serving(SHIPPED, keys={"reader": key}) as running:
+        page = Page(browser, tmp_path, width_px=DESK[0], height_px=DESK[1])
+        page.open(running.server.address)
+        page.wait_for("document.activeElement?.id === 'key'")
+        page.ask("Input.insertText", text=key)
+        page.press("Tab")
+        page.wait_for(READY)
+        chosen(page, images[:1])
+        (record,) = running.post("/predict", content=images[0].read_bytes(), headers={"x-api-key": key}).json()
+        assert page.texts(".called .label") == [record["label"]]
 
 
 def test_without_the_tick_no_map_is_asked_for(opened: Open, images: list[Path]) -> None:
