@@ -47,7 +47,9 @@ def serve(
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody in, from other machines too.", rich_help_panel=_ACCESS)] = False,
     max_batch: Annotated[int, typer.Option(min=1, help="Images a batch.", rich_help_panel=_LOAD)] = 16,
     max_wait_ms: Annotated[float, typer.Option(min=0, help="Wait for requests that are being received.", rich_help_panel=_LOAD)] = 2.0,
-    max_queue_ms: Annotated[float, typer.Option(min=1, help="Refuse what would wait longer.", rich_help_panel=_LOAD)] = 500.0,
+    max_queue_ms: Annotated[
+        float, typer.Option(min=1, help="Refuse what would wait longer; 99 % of the others are answered within twice that.", rich_help_panel=_LOAD)
+    ] = 500.0,
     deadline_ms: Annotated[float, typer.Option(min=1, help="Answer by then, or 504.", rich_help_panel=_LOAD)] = 10_000.0,
     drain_s: Annotated[float, typer.Option(min=1, help="Time for accepted requests after SIGTERM.", rich_help_panel=_LOAD)] = 30.0,
     unready_s: Annotated[float, typer.Option(min=0, help="After SIGTERM, say not ready but answer for so long.", rich_help_panel=_LOAD)] = 0.0,

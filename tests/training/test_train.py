@@ -257,3 +257,33 @@ def test_jax_trains_the_same_network_and_its_weights_move_to_tensorflow(tmp_path
     entry = manifest.split("test")[0]
     found = Classifier(file, device="cpu").predict(manifest.file(entry)).probabilities
     np.testing.assert_allclose(list(found.values()), probabilities(run, "test")[0][0], atol=1e-4)
+
+
+_ON_JAX = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from cellclf.data.decoding import decode_file
+from cellclf.training.framework import backend, require_keras
+from cellclf.training.network import build_network
+from cellclf.training.run import Run
+
+require_keras("jax")
+run = Run(Path(sys.argv[1]))
+setup, manifest = run.setup(), run.manifest()
+network = build_network(setup.recipe, classes=len(manifest.labels), weights=None, steps_per_epoch=1).whole
+network.load_weights(run.weights)
+size = setup.recipe.image_size_px
+images = np.stack([decode_file(manifest.file(entry), height_px=size, width_px=size) for entry in manifest.split("test")[:8]])
+print(json.dumps([backend(), np.asarray(network.predict_on_batch(images)).tolist()]))
+"""
+
+
+def test_weights_that_tensorflow_trained_give_the_same_probabilities_on_jax(finished_run: Run) -> None:
+    pytest.importorskip("jax")
+    command = [sys.executable, "-c", _ON_JAX, str(finished_run.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert done.returncode == 0, done.stderr
+    backend, found = json.loads(done.stdout)
+    assert (backend, finished_run.environment().keras_backend) == ("jax", "tensorflow")
+    np.testing.assert_allclose(found, probabilities(finished_run, "test")[0][:8], atol=1e-4)
