@@ -22,8 +22,9 @@ from cellclf.training import weights
 app = typer.Typer(pretty_exceptions_enable=False)
 
 _EXTRAS = {
-    "train": ("keras", "tensorflow", "tf2onnx", "onnx", "h5py", "matplotlib", "kagglehub"),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "train": ("keras", "tensorflow", "tf2onnx", "onnx", "h5py", "matplotlib", "kagglehub", "sklearn", "scipy", "jinja2"),
+    "jax": ("jax",),
+    "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart"),
     "openvino": ("openvino",),
     "bench": ("pytest", "pytest_benchmark", "psutil"),
 }
