@@ -48,13 +48,11 @@ def summary_table(section: Section, ranked: RankedSet) -> Table:
     """The studies' table, with intervals: Model | Hidden layers | Dense units | Learning rate | Accuracy | Learning time; and the ranks."""
     against = {comparison.first: comparison for comparison in ranked.against_first}
     ranks = dict(zip(ranked.models, ranked.ranks, strict=bool(ranked.ranks)))
-    areas = any(comparison.auc for comparison in ranked.against_first)
     columns = ("Model", "Hidden layers", "Dense units", "Learning rate", "Accuracy, %", "Learning time", "Balanced accuracy, %")
     rows = []
     for model in _chosen(section, ranked):
-        rank, comparison = ranks.get(model.number), against.get(model.title)
-        ranking = () if rank is None else (Cell(str(rank)), _against(comparison, first=rank == 1))
-        ranking += (_areas_against(comparison, first=rank == 1),) if ranking and areas else ()
+        rank = ranks.get(model.number)
+        ranking = () if rank is None else (Cell(str(rank)), _against(against.get(model.title), first=rank == 1))
         rows.append(
             (
                 _model(model),
@@ -67,12 +65,14 @@ def summary_table(section: Section, ranked: RankedSet) -> Table:
                 *ranking,
             )
         )
-    ranking = ("Rank", "Against the first, points (p: Holm)", *(("AUC against the first's",) if areas else ()))
-    return Table((*columns, *ranking) if ranks else columns, tuple(rows))
+    return Table((*columns, "Rank", "Against the first, points (p: Holm)") if ranks else columns, tuple(rows))
 
 
 def details_table(section: Section, ranked: RankedSet) -> Table:
     """What the studies' table leaves out."""
+    against = {comparison.first: comparison for comparison in ranked.against_first}
+    areas = any(comparison.auc for comparison in against.values())
+    ranks = dict(zip(ranked.models, ranked.ranks, strict=bool(ranked.ranks)))
     rows = []
     for model in _chosen(section, ranked):
         stopped = f"{model.stopped_early} of {len(model.seeds)} stopped early" if model.stopped_early else ""
@@ -80,6 +80,7 @@ def details_table(section: Section, ranked: RankedSet) -> Table:
             (
                 _model(model),
                 _share(area(model.test.auc), model.test),
+                *((_areas_against(against.get(model.title), first=ranks.get(model.number) == 1),) if areas else ()),
                 Cell(_loss(model.test.loss.mean), plus_minus(model.test.loss, decimals=_LOSS_DECIMALS).strip(), leaks=bool(model.test.leak)),
                 Cell(f"{model.test.ece.mean:.3f}", plus_minus(model.test.ece, decimals=3).strip(), leaks=bool(model.test.leak)),
                 _share(figure(model.validation.accuracy), model.validation),
@@ -88,7 +89,8 @@ def details_table(section: Section, ranked: RankedSet) -> Table:
                 Cell(f"{model.parameters:,}", f"{model.trainable:,} trainable"),
             )
         )
-    columns = ("Model", "AUC", "Log loss", "ECE", "Validation accuracy, %", "Training accuracy, %", "Epochs", "Parameters")
+    gap = ("Against the first's (p: Holm)",) if areas else ()
+    columns = ("Model", "AUC", *gap, "Log loss", "ECE", "Validation accuracy, %", "Training accuracy, %", "Epochs", "Parameters")
     return Table(columns, tuple(rows))
 
 
@@ -226,8 +228,13 @@ def _areas_against(comparison: Comparison | None, *, first: bool) -> Cell:
     if comparison is None or comparison.auc is None or comparison.auc_adjusted_p is None:
         return Cell("first" if first else _NONE)
     test = comparison.auc
-    bounds = "" if test.low is None or test.high is None else f"[{test.low:+.3f}, {test.high:+.3f}], "
-    return Cell(f"{test.difference:+.3f}", f"{bounds}p {p_value(comparison.auc_adjusted_p)}")
+    bounds = "" if test.low is None or test.high is None else f"[{_signed(test.low)}, {_signed(test.high)}], "
+    return Cell(_signed(test.difference), f"{bounds}p {p_value(comparison.auc_adjusted_p)}")
+
+
+def _signed(value: float) -> str:
+    """With three decimals and a true minus."""
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _share(text: str, split: SplitFigures) -> Cell:

@@ -8,7 +8,7 @@ from cellclf.report.collect import Collected, collect_runs, collect_study
 from cellclf.report.comparing import answer, verdict_of
 from cellclf.report.figures import Comparison, Report, Section
 from cellclf.report.summary import in_short
-from cellclf.report.tables import summary_table
+from cellclf.report.tables import details_table
 from cellclf.studies.plan import Failure, StudyFolder
 from cellclf.studies.scale import Scale
 from cellclf.studies.study import Published, Question, Study, Variation
@@ -333,11 +333,13 @@ def test_areas_of_two_labels_are_tested_and_corrected_as_the_accuracies_are(coll
         assert second is not None
         assert each.auc.difference == pytest.approx(first.mean.value - second.mean.value)
         assert each.auc.p_value <= each.auc_adjusted_p <= 1
-    assert summary_table(official, official.sets[0]).columns[-1] == "AUC against the first's"
+    table = details_table(official, official.sets[0])
+    place = table.columns.index("Against the first's (p: Holm)")
+    assert [row[place].text == "first" for row in table.rows] == [rank == 1 for rank in official.sets[0].ranks]
 
 
 def test_of_more_labels_no_areas_are_compared(tmp_path: Path) -> None:
     report = collect_study(make_study(tmp_path / "s", study(), protocols=("official",), data=Data(labels=("A", "B", "C")))).report
     ranked = report.sections[0].sets[0]
     assert [each.auc for each in ranked.against_first] == [None, None]
-    assert summary_table(report.sections[0], ranked).columns[-1].startswith("Against the first")
+    assert "Against the first's (p: Holm)" not in details_table(report.sections[0], ranked).columns
