@@ -202,7 +202,8 @@ def _shares(by_group: npt.NDArray[np.float64], *, seed: int) -> _Shares:
     )
     accuracy, classes = estimates[0], by_group.shape[1]
     assert accuracy is not None  # there is an image
-    return _Shares(accuracy, *(estimates[1 + kind * classes : 1 + (kind + 1) * classes] for kind in range(4)), _f1(hits, called + present, seed=seed))
+    precision, recall, specificity, npv = (estimates[1 + kind * classes : 1 + (kind + 1) * classes] for kind in range(4))
+    return _Shares(accuracy, precision, recall, specificity, npv, _f1(hits, called + present, seed=seed))
 
 
 def _f1(hits: npt.NDArray[np.float64], of: npt.NDArray[np.float64], *, seed: int) -> tuple[Estimate | None, ...]:
@@ -225,7 +226,8 @@ def _of_probabilities(probabilities: Floats, truth: Ints, numbers: npt.NDArray[n
 
     def figures(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         images, loss, brier = (draws @ sums).T
-        return np.stack([loss, brier, np.abs(draws @ gaps).sum(axis=1)], axis=1) / images[:, None]
+        found: npt.NDArray[np.float64] = np.stack([loss, brier, np.abs(draws @ gaps).sum(axis=1)], axis=1) / images[:, None]
+        return found
 
     return bootstrap_figures(figures, np.arange(len(sums)), seed=seed)
 

@@ -4,13 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from cellclf.serving.exchange import Exchange
+from cellclf.serving.exchange import WORTH_DROPPING, Exchange
 from cellclf.serving.refusals import RefusedError
 
 __all__ = ["Budget", "Lease", "content_length", "pieces", "too_large", "whole_body"]
-
-_WORTH_DISCARDING = 8 << 20
-"""Bytes up to which a refused body is read and dropped, so that the client reads its answer and keeps its connection."""
 
 
 class Budget:
@@ -80,4 +77,4 @@ async def whole_body(exchange: Exchange, lease: Lease, *, limit_bytes: int, seco
 
 def too_large(count: int, limit_bytes: int, *, what: str = "a body") -> RefusedError:
     """413; the connection is kept only where dropping the rest costs little."""
-    return RefusedError(413, f"{what} of {count:,} bytes or more; at most {limit_bytes:,} are taken", reason="size", close=count > _WORTH_DISCARDING)
+    return RefusedError(413, f"{what} of {count:,} bytes or more; at most {limit_bytes:,} are taken", reason="size", close=count > WORTH_DROPPING)

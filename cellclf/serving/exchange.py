@@ -1,5 +1,7 @@
 """Exchange: one HTTP request and its answer over ASGI, without a framework in between. Imports refusals only."""
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -10,13 +12,18 @@ from urllib.parse import parse_qsl
 
 from cellclf.serving.refusals import RefusedError
 
-__all__ = ["ClientGoneError", "Exchange", "Headers", "Receive", "Scope", "Send"]
+__all__ = ["WORTH_DROPPING", "ClientGoneError", "Exchange", "Headers", "Receive", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+WORTH_DROPPING = 8 << 20
+"""Bytes up to which a refused body is read and dropped, so that the client reads its answer."""
+
+_DROPPING_S = 2.0
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = (b"content-type", b"application/json")
@@ -111,6 +118,26 @@ class Exchange:
         await self.answer(status, json.dumps(value).encode(), [_JSON, *(headers or [])])
 
     async def refuse(self, error: RefusedError) -> None:
-        """The error as {"error": sentence}, as the Open Inference Protocol has it."""
+        """The error as {"error": sentence}, as the Open Inference Protocol has it.
+
+        Where the connection is closed after it, what is still to come of the body is dropped first: a socket that is closed on unread bytes resets
+        the connection, and the client may lose the answer that it has not read yet.
+        """
         self.refusal = error.reason
-        await self.answer_json(error.status, {"error": str(error)}, error.headers)
+        body = json.dumps({"error": str(error)}).encode()
+        if not (error.close or self.headers.get(b"connection", b"").lower() == b"close"):
+            await self.answer(error.status, body, [_JSON, *error.headers])
+            return
+        length = (b"content-length", str(len(body)).encode())
+        await self.send({"type": "http.response.start", "status": error.status, "headers": [_JSON, *error.headers, length]})
+        await self.send({"type": "http.response.body", "body": body if self.method != "HEAD" else b"", "more_body": True})
+        await self._drop_the_rest()
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def _drop_the_rest(self) -> None:
+        """Read and forget the body, but no more of it, and no longer, than an answer is worth."""
+        dropped = 0
+        with contextlib.suppress(TimeoutError, ClientGoneError):
+            async with asyncio.timeout(_DROPPING_S):
+                while not self.body_ended and dropped < WORTH_DROPPING:
+                    dropped += len(await self.receive())

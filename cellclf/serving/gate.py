@@ -69,7 +69,7 @@ class Gate:
             foreseen = True
         finally:
             if not foreseen and not exchange.status and isinstance(sys.exception(), Exception):
-                await exchange.refuse(RefusedError(500, "the service failed on this request; its log says how", reason="bug"))
+                await exchange.refuse(RefusedError(500, "the service failed on this request; its log says how", reason="bug", close=True))
 
     def _let_in(self, exchange: Exchange) -> None:
         """Name the client, and raise RefusedError 401 or 429 where it may not come."""

@@ -282,8 +282,7 @@ def test_the_interval_of_the_loss_is_that_of_scipys_bootstrap() -> None:
     found = measured((probabilities, truth)).loss_estimate
     each = -np.log(probabilities[np.arange(len(truth)), truth])
     theirs = scipy.stats.bootstrap((each,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
-    assert found is not None
-    assert (found.low, found.high) == (pytest.approx(theirs.low, rel=0.05), pytest.approx(theirs.high, rel=0.05))
+    assert bounds(found) == pytest.approx((theirs.low, theirs.high), rel=0.05)
 
 
 def test_the_loss_of_images_that_come_in_groups_is_less_sure() -> None:

@@ -74,6 +74,24 @@ def test_a_refusal_does_not_wait_for_the_body(hold: Hold) -> None:
             thread.join(WAIT_S)
 
 
+def test_a_refused_client_that_sends_all_before_it_reads_still_has_its_answer(hold: Hold) -> None:
+    with serving(**ONE, max_queue_images=1) as running:
+        network = hold(running)
+        others = [send_in_background(running, content=picture(1))]
+        network.wait_until_running()
+        others.append(send_in_background(running, content=picture(1)))
+        wait_until_queued(running, 1)
+        body = bytes(4 << 20)
+        with socket.create_connection(("127.0.0.1", running.port), timeout=WAIT_S) as wire:
+            wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            answer = b"".join(iter(lambda: wire.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b"}")
+        network.let_go()
+        for thread, _ in others:
+            thread.join(WAIT_S)
+
+
 def test_what_could_not_be_answered_by_its_deadline_is_refused_before_it_is_queued(hold: Hold) -> None:
     with serving(**ONE) as running:
         hold(running)
