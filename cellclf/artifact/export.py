@@ -93,8 +93,8 @@ def export(
 ) -> Exported:
     """Export a finished run to `target`; raises ParityError, and leaves no file, where the numbers moved more than the precision may.
 
-    int8 is calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very file. A coarser
-    precision is timed beside fp32, and a note says where it is no faster here.
+    fp16 and int8 are calibrated on training images. Parity is measured on validation images. Test figures in the card are those of this very
+    file. A coarser precision is timed beside fp32, and a note says where it is no faster here.
     heatmaps: give the file a second output that tells where the network looked (see heatmaps.with_heatmaps).
     A temperature is fitted on the run's stored validation predictions and divides the logits in the graph; threshold and band are chosen on this
     file's validation probabilities. Raises EvaluationError, UnknownNameError, before anything is converted, where a wish cannot be met.

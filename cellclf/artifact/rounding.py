@@ -1,9 +1,11 @@
-"""Convolution weights → what int8 makes of them: to the nearest step, or so that the convolution's outputs move least. Arrays only."""
+"""Convolution weights → what int8 or half precision makes of them: the nearest, or what moves the outputs least. Arrays only."""
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floats", "rounded_to_int8"]
+__all__ = ["Floats", "rounded_to_half", "rounded_to_int8"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,6 +35,25 @@ def rounded_to_int8(weights: Floats, covariances: Floats | None = None) -> Float
     return rounded
 
 
+def rounded_to_half(weights: Floats, covariances: Floats | None = None) -> Floats:
+    """What half precision makes of the same, as float32.
+
+    Without covariances each weight's nearest half, with them halves that nearly minimise E[((Wh − W) x)²] around its mean.
+    """
+    flat = weights.reshape(len(weights), -1)
+    if covariances is None:
+        return _nearest_half(weights)
+    parts = zip(np.split(flat, len(covariances)), covariances, strict=True)
+    return np.concatenate([_nearest_plane(part.T, covariance, _nearest_half).T for part, covariance in parts]).reshape(weights.shape)
+
+
+def _nearest_half(values: Floats) -> Floats:
+    """IEEE 754 binary16; what is beyond its range becomes its largest."""
+    largest = np.finfo(np.float16).max
+    found: Floats = np.clip(values, -largest, largest).astype(np.float16).astype(np.float32)
+    return found
+
+
 def _steps_by_group(exact: Floats, covariances: Floats) -> Floats:
     """Steps [channels, K] for exact multiples [channels, K] of each channel's scale; channels come group by group."""
     chosen = [_steps(part.T, covariance).T for part, covariance in zip(np.split(exact, len(covariances)), covariances, strict=True)]
@@ -40,28 +61,38 @@ def _steps_by_group(exact: Floats, covariances: Floats) -> Floats:
 
 
 def _steps(exact: Floats, covariance: Floats) -> Floats:
-    """Steps [K, channels] near `exact` whose errors e keep eᵀ · covariance [K, K] · e small, by Babai's nearest plane.
+    """Steps [K, channels] near `exact`; each channel's largest weight, which sets its scale, is a step already and stays it."""
+
+    def nearest(aims: Floats) -> Floats:
+        found: Floats = np.clip(np.round(aims), -_STEPS, _STEPS)
+        return found
+
+    return np.round(_nearest_plane(exact, covariance, nearest, kept=np.abs(exact).argmax(axis=0)))
+
+
+def _nearest_plane(exact: Floats, covariance: Floats, nearest: Callable[[Floats], Floats], *, kept: npt.NDArray[np.intp] | None = None) -> Floats:
+    """Values [K, channels] that `nearest` allows, whose errors e keep eᵀ · covariance [K, K] · e small, by Babai's nearest plane.
 
     With covariance = RᵀR, R upper triangular, eᵀ · covariance · e is the sum over rows k of (R[k, k] e[k] + Σ R[k, j > k] e[j])². From the last
-    row up, each weight takes the step that makes its own square smallest, and so makes up for the errors already made. It is GPTQ (Frantar et
+    row up, each weight takes the value that makes its own square smallest, and so makes up for the errors already made. It is GPTQ (Frantar et
     al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers") without its matrix inverse (Chen et al. 2025,
     "The Geometry of LLM Quantization: GPTQ as Babai's Nearest Plane Algorithm"). As there, the weights of the liveliest inputs go first.
+    kept: of each channel, the weight that makes up for nothing.
     """
     order = np.argsort(covariance.diagonal(), kind="stable")
     wanted = exact[order]
     triangle = _unit_triangle(covariance[np.ix_(order, order)])
-    largest = np.abs(wanted).argmax(axis=0)
+    place = np.full(exact.shape[1], -1) if kept is None else np.argsort(order)[kept]
     errors = np.zeros_like(wanted)
     for end in range(len(wanted), 0, -_BLOCK):
         start = max(0, end - _BLOCK)
         owed = triangle[start:end, end:] @ errors[end:]
         for row in reversed(range(start, end)):
             debt = owed[row - start] + triangle[row, row + 1 : end] @ errors[row + 1 : end]
-            aim = np.where(largest == row, wanted[row], wanted[row] - debt)
-            errors[row] = np.clip(np.round(aim), -_STEPS, _STEPS) - wanted[row]
-    steps = np.empty_like(wanted)
-    steps[order] = np.round(wanted + errors)
-    return steps
+            errors[row] = nearest(np.where(place == row, wanted[row], wanted[row] - debt)) - wanted[row]
+    found = np.empty_like(wanted)
+    found[order] = wanted + errors
+    return found
 
 
 def _unit_triangle(covariance: Floats) -> Floats:

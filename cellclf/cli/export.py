@@ -88,7 +88,7 @@ def export(
     """Write a finished run as one ONNX file that proves itself.
 
     The file is compared with the trained network on validation images and is not written where its numbers moved more than
-    its precision may. int8 is calibrated on training images; figures in its card are measured with the file itself.
+    its precision may. fp16 and int8 are calibrated on training images; figures in its card are measured with the file itself.
     Temperature, threshold and band are chosen on the run's validation predictions, never on test, and predict uses them.
     With --format triton the file becomes the next version of a model in DIR, which Triton serves as it is.
     """

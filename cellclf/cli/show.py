@@ -42,7 +42,7 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
         "parity": f"{card.parity.images} {card.parity.split} images: max {card.parity.max_difference:.1e}, mean {card.parity.mean_difference:.1e}, "
         f"{card.parity.flipped} labels flipped",
         "golden cases": f"{len(card.golden)}, tolerance {card.golden_tolerance:.1e}",
-        "int8 calibration": f"{card.calibration_images} training images" if card.calibration_images else "not needed",
+        "calibration": f"{card.calibration_images} training images" if card.calibration_images else "not needed",
         "speed": _speed(card),
         **(dict(decision_lines(card)) or {"decision": "the most probable label, always"}),
         "intended use": card.intended_use,

@@ -10,7 +10,7 @@ from cellclf.artifact.convert import divide_logits
 from cellclf.artifact.decisions import Decisions, Predicted, Wishes, check, choose, figures, notes, stored
 from cellclf.artifact.export import export
 from cellclf.artifact.verify import verify
-from cellclf.card import Card, Estimate, Temperature, read_model_file
+from cellclf.card import Card, Temperature, read_model_file
 from cellclf.data.decoding import decode_file
 from cellclf.data.manifest import Split
 from cellclf.errors import EvaluationError, RunError, StoredFileError, UnknownNameError
@@ -170,7 +170,7 @@ def test_figures_are_those_of_the_decided_labels_with_coverage_where_there_is_a_
     called = decide(predicted.probabilities, predicted.labels, operating_point=decisions.operating_point).called
     expected = measure(predicted.probabilities, predicted.truth, predicted.labels, groups=predicted.groups, unit="group", predicted=called)
     assert (found["accuracy"], found["auc"], found["recall of B"]) == (expected.accuracy, expected.auc, expected.per_label["B"].recall)
-    assert found["brier"] == Estimate(value=expected.brier)
+    assert found["brier"] == expected.brier_estimate
     assert decisions.abstain is not None
     assert (found["coverage"], found["error of the answered"]) == (decisions.abstain.coverage, decisions.abstain.error)
     assert "coverage" not in figures(predicted, Decisions(), unit="group")

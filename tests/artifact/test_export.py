@@ -183,9 +183,9 @@ def test_a_coarser_precision_is_timed_beside_fp32_and_the_figure_kept_with_its_p
         assert (gain.cpu, gain.provider) == (cpu_name(), "CPUExecutionProvider")
 
 
-def test_only_int8_is_calibrated_and_says_with_how_many_images(files: dict[str, Path], finished_run: Run) -> None:
+def test_what_is_calibrated_says_with_how_many_images(files: dict[str, Path], finished_run: Run) -> None:
     calibrated = {name: read_model_file(path).card.calibration_images for name, path in files.items()}
-    assert calibrated == {"fp32": None, "fp16": None, "int8": len(finished_run.manifest().split("train"))}
+    assert calibrated == {"fp32": None, **dict.fromkeys(("fp16", "int8"), len(finished_run.manifest().split("train")))}
 
 
 def test_int8_is_calibrated_on_training_images_and_never_on_validation_or_test_images(

@@ -67,7 +67,7 @@ IN_MINUTES = {"mobilenet", "mobilenetv2", "inceptionv3", "vgg16", "xception"}
 @pytest.mark.parametrize("backbone", [pytest.param(name, marks=pytest.mark.slow) if name in IN_MINUTES else name for name in BACKBONES])
 def test_nothing_is_left_in_the_optimised_graph_but_what_is_known(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # How weights are rounded is nothing that the graph shows, and takes minutes.
-    monkeypatch.setattr("cellclf.artifact.quantize.round_convolutions", lambda model, _images: model)
+    monkeypatch.setattr("cellclf.artifact.quantize.round_convolutions", lambda model, *_, **__: model)
     model = small(backbone)
     _, height, width, _ = (dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim)
     images = np.stack([golden_image(seed, height_px=height, width_px=width) for seed in range(2)])

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cellclf.artifact.quantize import round_convolutions, to_int8
-from cellclf.artifact.rounding import Floats, rounded_to_int8
+from cellclf.artifact.quantize import round_convolutions, rounded_for_int8, to_fp16, to_int8
+from cellclf.artifact.rounding import Floats, rounded_to_half, rounded_to_int8
 from cellclf.data.decoding import Pixels
 
 SIZE_PX = 12
@@ -99,7 +99,7 @@ def test_rounded_convolutions_keep_their_mean_outputs(network: Any, count: int) 
     images = drawn_images(count)
     whole = outputs(network, images, ROUNDED)
     nearest = outputs(to_nearest_steps(network), images, ROUNDED)
-    rounded = outputs(round_convolutions(network, images), images, ROUNDED)
+    rounded = outputs(rounded_for_int8(network, images), images, ROUNDED)
     for fp32, plain, mended in zip(whole, nearest, rounded, strict=True):
         assert np.abs((mended - fp32).mean(axis=(0, 2, 3))).mean() < 0.2 * np.abs((plain - fp32).mean(axis=(0, 2, 3))).mean()
     first_shift = np.abs((rounded[0] - whole[0]).mean(axis=(0, 2, 3)))
@@ -108,14 +108,14 @@ def test_rounded_convolutions_keep_their_mean_outputs(network: Any, count: int) 
 
 def test_rounded_convolutions_move_single_outputs_less_than_nearest_steps_do(network: Any) -> None:
     images = drawn_images(50)
-    whole, nearest, rounded = (outputs(model, images, ROUNDED) for model in (network, to_nearest_steps(network), round_convolutions(network, images)))
+    whole, nearest, rounded = (outputs(model, images, ROUNDED) for model in (network, to_nearest_steps(network), rounded_for_int8(network, images)))
     for fp32, plain, mended in zip(whole, nearest, rounded, strict=True):
         assert (mended - fp32).std() < (plain - fp32).std()
 
 
 def test_rounding_changes_the_weights_and_biases_of_wide_convolutions_only(network: Any) -> None:
     before = network.SerializeToString()
-    rounded = round_convolutions(network, drawn_images(20))
+    rounded = rounded_for_int8(network, drawn_images(20))
     assert network.SerializeToString() == before, "the model that was given is not touched"
     onnx.checker.check_model(rounded, full_check=True)
     assert [node.op_type for node in rounded.graph.node] == [node.op_type for node in network.graph.node]
@@ -131,7 +131,7 @@ def test_rounding_changes_the_weights_and_biases_of_wide_convolutions_only(netwo
 
 def test_what_was_replaced_is_gone_and_the_same_images_give_the_same_file(network: Any) -> None:
     images = drawn_images(20)
-    rounded = round_convolutions(network, images)
+    rounded = rounded_for_int8(network, images)
     used = {name for node in rounded.graph.node for name in node.input}
     assert {tensor.name for tensor in rounded.graph.initializer} <= used
     assert to_int8(network, images).SerializeToString() == to_int8(network, images).SerializeToString()
@@ -145,7 +145,7 @@ def test_images_of_one_colour_can_be_calibrated_with(network: Any) -> None:
 
 def test_weights_that_int8_holds_exactly_are_left_as_they_are(network: Any) -> None:
     exact = to_nearest_steps(network)
-    found, given = weights_and_bias(round_convolutions(exact, drawn_images(20))), weights_and_bias(exact)
+    found, given = weights_and_bias(rounded_for_int8(exact, drawn_images(20))), weights_and_bias(exact)
     for name in ROUNDED:
         np.testing.assert_allclose(found[name][0], given[name][0], rtol=1e-6)
     np.testing.assert_allclose(found["depthwise"][1], given["depthwise"][1], atol=1e-5)
@@ -157,7 +157,7 @@ def test_int8_files_hold_the_rounded_weights_step_by_step_and_narrow_convolution
     quantized = to_int8(network, images)
     values = initializers(quantized)
     dequantized = {node.output[0]: node.input for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
-    expected = weights_and_bias(round_convolutions(network, images))
+    expected = weights_and_bias(rounded_for_int8(network, images))
     convolutions = [node for node in quantized.graph.node if node.op_type == "Conv"]
     for node, name in zip(convolutions, CONVOLUTIONS, strict=True):
         weights = expected[name][0]
@@ -183,3 +183,26 @@ def test_an_int8_network_gives_nearly_the_same_probabilities_in_every_batch_size
 
 def probabilities(model: Any, images: Pixels) -> Floats:
     return outputs(model, images, ["probabilities"])[0]
+
+
+def test_halves_that_are_chosen_for_what_is_seen_move_the_outputs_less_than_the_nearest_do(network: Any) -> None:
+    images = drawn_images(50)
+    before = network.SerializeToString()
+    nearest = onnx.ModelProto()
+    nearest.CopyFrom(network)
+    for tensor in nearest.graph.initializer:
+        if tensor.name.endswith("_weights"):
+            tensor.CopyFrom(numpy_helper.from_array(rounded_to_half(numpy_helper.to_array(tensor)), tensor.name))
+    chosen = round_convolutions(network, images, rounded_to_half)
+    assert network.SerializeToString() == before, "the model that was given is not touched"
+    whole, plain, mended = (outputs(model, images, list(CONVOLUTIONS)) for model in (network, nearest, chosen))
+    for exact, rounded, better in zip(whole, plain, mended, strict=True):
+        assert np.abs((better - exact).mean(axis=(0, 2, 3))).mean() < 0.3 * np.abs((rounded - exact).mean(axis=(0, 2, 3))).mean()
+        assert (better - exact).std() < (rounded - exact).std()
+
+
+def test_a_calibrated_file_in_half_precision_holds_halves_and_gives_the_networks_numbers(network: Any) -> None:
+    images = drawn_images(20)
+    half = to_fp16(network, images)
+    assert {tensor.data_type for tensor in half.graph.initializer if len(tensor.dims) == 4} == {TensorProto.FLOAT16}
+    np.testing.assert_allclose(probabilities(half, images), probabilities(network, images), atol=1e-2)

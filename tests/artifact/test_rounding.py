@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cellclf.artifact.rounding import Floats, rounded_to_int8
+from cellclf.artifact.rounding import Floats, rounded_to_half, rounded_to_int8
 
 weights_of_convolutions = arrays(
     np.float32,
@@ -105,3 +105,42 @@ def test_inputs_that_do_not_vary_together_leave_the_nearest_steps(weights: Float
 def test_inputs_that_are_always_the_same_leave_the_nearest_steps() -> None:
     weights = np.random.default_rng(3).normal(size=(4, 2, 3, 3)).astype(np.float32)
     np.testing.assert_array_equal(rounded_to_int8(weights, np.zeros((1, 18, 18), dtype=np.float32)), rounded_to_int8(weights))
+
+
+# Half precision
+
+
+@settings(max_examples=200, deadline=None)
+@given(weights_of_convolutions)
+def test_without_an_image_each_weight_becomes_its_nearest_half(weights: Floats) -> None:
+    np.testing.assert_array_equal(rounded_to_half(weights), weights.astype(np.float16).astype(np.float32))
+
+
+def correlated(channels: int, inputs: int, *, seed: int) -> tuple[Floats, Floats, Floats]:
+    """Weights [channels, inputs, 1, 1], values [n, inputs] that go together, and their covariance [1, inputs, inputs]."""
+    draw = np.random.default_rng(seed)
+    weights = draw.normal(size=(channels, inputs, 1, 1)).astype(np.float32)
+    values = (draw.normal(size=(4000, 6)) @ draw.normal(size=(6, inputs)) + 0.1 * draw.normal(size=(4000, inputs))).astype(np.float32)
+    return weights, values, np.cov(values.T).astype(np.float32)[None]
+
+
+def test_halves_that_are_chosen_for_the_inputs_move_the_outputs_less() -> None:
+    weights, values, covariance = correlated(8, 40, seed=0)
+    spread = [np.std((half - weights)[:, :, 0, 0] @ values.T) for half in (rounded_to_half(weights), rounded_to_half(weights, covariance))]
+    assert spread[1] < 0.5 * spread[0]
+
+
+def test_what_is_chosen_is_a_half_and_near_the_weight() -> None:
+    weights, _, covariance = correlated(8, 40, seed=1)
+    found = rounded_to_half(weights, covariance)
+    np.testing.assert_array_equal(found, found.astype(np.float16).astype(np.float32))
+    assert found.dtype == np.float32
+    assert np.abs(found - weights).max() < 0.02
+
+
+def test_weights_beyond_the_range_of_halves_become_the_largest_and_never_infinite() -> None:
+    weights, _, covariance = correlated(2, 3, seed=2)
+    weights[0, 0] = 1e6
+    for found in (rounded_to_half(weights), rounded_to_half(weights, covariance)):
+        assert np.isfinite(found).all()
+        assert found[0, 0, 0, 0] == np.finfo(np.float16).max

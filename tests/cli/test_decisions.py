@@ -11,6 +11,7 @@ import pytest
 
 from cellclf.artifact.decisions import stored
 from cellclf.card import AbstainBand, Card, OperatingPoint, read_model_file
+from cellclf.cli.console import interval
 from cellclf.evaluation.decision import decide
 from cellclf.training.run import Run
 from tests.cli.reading import error_line, table_rows
@@ -60,7 +61,8 @@ def test_export_writes_what_was_asked_for_into_the_file_and_says_what_it_comes_t
     assert f"NEUTROPHIL from a probability of {written.operating_point.threshold:.4g}" in done.out
     assert "abstains: where the probability of NEUTROPHIL is from" in done.out
     assert f"temperature: {written.temperature.value:.3f} in the graph" in done.out
-    assert f"on test loss {written.metrics['test']['loss'].value:.4f}, calibration error {written.metrics['test']['ece'].value:.4f}" in done.out
+    loss, error = (interval(written.metrics["test"][name]) for name in ("loss", "ece"))
+    assert f"on test loss {loss}, calibration error {error}" in done.out
     assert "on test" in done.out
 
 
