@@ -120,7 +120,8 @@ def _soak(part: dict[str, Any]) -> list[str]:
         f"status; {part['wrong']} differ from `cellclf predict`. Wrong, missing or at fault, hostile requests included: {faults}, "
         f"{_judged(faults, at_most=0)}. "
         f"The service or a worker of it ended {ends:.0f} times, {_judged(ends, at_most=0)}; exit code {part['exit_code']}. "
-        f"Memory, median of the second third → of the last: {middle:.0f} → {last:.0f} MB, {_judged(last / middle, at_most=_GROWTH)} times; "
+        f"Memory, median of the second third → of the last: {middle:.0f} → {last:.0f} MB, "
+        f"{last / middle:.3f} times, {_judged(last / middle, at_most=_GROWTH)}; "
         f"at most {max(memory):.0f}.",
         "",
         *_latencies(part),
