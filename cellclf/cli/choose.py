@@ -10,7 +10,6 @@ from cellclf.cli import options
 from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
 from cellclf.cli.cost_options import PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.data.manifest import Split
-from cellclf.data.splits import PROTOCOLS, Protocol
 from cellclf.errors import StudyError
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
@@ -65,7 +64,9 @@ def choose_command(
     split = _split(by)
     measured: list[Measurement] = [each for path in benchmarks or [] for each in read_measurements(Path(path))]
     if run and len(run) == 1 and (Path(run[0]) / PLAN_FILE).exists():
-        candidates, notes = eligible_study(open_study(Path(run[0])), by=split, force=force, protocol=_protocol(protocol))
+        candidates, notes = eligible_study(
+            open_study(Path(run[0])), by=split, force=force, protocol=None if protocol is None else options.known_protocol(protocol)
+        )
     elif protocol is not None:
         raise StudyError("--protocol is for a study's folder; of runs, name those that you mean")
     else:
@@ -102,15 +103,6 @@ def _split(by: str) -> Split:
     if by not in splits:
         raise StudyError(f"--by {by!r} is not known; give validation or test")
     return splits[by]
-
-
-def _protocol(name: str | None) -> Protocol | None:
-    for known in PROTOCOLS:
-        if name == known:
-            return known
-    if name is None:
-        return None
-    raise StudyError(f"--protocol {name!r} is not known; give {', '.join(PROTOCOLS)}")
 
 
 def _print(choice: Choice) -> None:

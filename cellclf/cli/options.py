@@ -6,7 +6,7 @@ import typer
 
 from cellclf.backbones import BACKBONES
 from cellclf.data.datasets import DATASETS
-from cellclf.data.splits import PROTOCOLS, Fractions
+from cellclf.data.splits import PROTOCOLS, Fractions, Protocol
 from cellclf.errors import DataError, UnknownNameError
 from cellclf.runtime.providers import DEVICES
 
@@ -58,6 +58,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 RunsOption = Annotated[str, typer.Option("--runs", help="Folder of the run folders.", envvar="CELLCLF_RUNS")]
 
 
+def known_protocol(name: str) -> Protocol:
+    """The split protocol of that name; raises UnknownNameError."""
+    for known in PROTOCOLS:
+        if name == known:
+            return known
+    raise UnknownNameError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+
+
 def data_request(
     data: str,
     *,
@@ -71,8 +79,8 @@ def data_request(
     images_fraction: float = 1.0,
 ) -> "DataRequest":
     """Options as a DataRequest; raises DataError or UnknownNameError naming the wrong one."""
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise UnknownNameError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if protocol is not None:
+        known_protocol(protocol)
     if on_bad_image not in ("error", "skip"):
         raise DataError(f"--on-bad-image {on_bad_image!r} is not known; give error or skip")
     from cellclf.data.prepare import DataRequest

@@ -206,14 +206,9 @@ def _plan(study: Study, *, scale: str, protocols: str | None, seeds: str | int, 
 
 
 def _protocols(study: Study, text: str | None) -> tuple[Protocol, ...]:
-    known: dict[str, Protocol] = {protocol: protocol for protocol in PROTOCOLS}
     if text is None:
         return study.protocols or ("grouped",)
-    asked = [part.strip() for part in text.split(",")]
-    unknown = [part for part in asked if part not in known]
-    if unknown:
-        raise StudyError(f"unknown protocol {unknown[0]!r}; known: {', '.join(PROTOCOLS)}")
-    return tuple(dict.fromkeys(known[part] for part in asked))
+    return tuple(dict.fromkeys(options.known_protocol(part.strip()) for part in text.split(",")))
 
 
 def _seeds(text: str) -> tuple[int, ...]:

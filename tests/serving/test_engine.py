@@ -256,14 +256,18 @@ def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(error: Ex
     assert [each.exc_value for each in told] == ([] if isinstance(error, InferenceError) else [error])
 
 
+async def held(engine: Engine, network: Counting) -> None:
+    """Let the one worker be busy, so that what comes next waits together until network.go is set."""
+    network.go.clear()
+    engine.submit(work_of(network, [pixels(0)]))
+    await asyncio.to_thread(network.entered.wait, WAIT_S)
+
+
 def test_what_was_run_beside_an_image_that_the_worker_dies_of_is_run_again_alone() -> None:
     network, runner = Counting(), Mortal(max_pixels=1000)
-    network.go.clear()
 
     async def scenario(engine: Engine) -> None:
-        running = work_of(network, [pixels(0)])
-        engine.submit(running)
-        await asyncio.to_thread(network.entered.wait, WAIT_S)
+        await held(engine, network)
         good, bad, late = work_of(network, [pixels(1)]), work_of(network, [pixels(2), POISON, pixels(3)]), work_of(network, [pixels(4)])
         for work in (good, bad, late):
             engine.submit(work)
@@ -283,12 +287,9 @@ def test_what_was_run_beside_an_image_that_the_worker_dies_of_is_run_again_alone
 
 def test_after_a_death_nobodys_images_are_not_run_again() -> None:
     network, runner = Counting(), Mortal(max_pixels=1000)
-    network.go.clear()
 
     async def scenario(engine: Engine) -> None:
-        running = work_of(network, [pixels(0)])
-        engine.submit(running)
-        await asyncio.to_thread(network.entered.wait, WAIT_S)
+        await held(engine, network)
         bad, gone = work_of(network, [POISON]), work_of(network, [pixels(1)])
         for work in (bad, gone):
             engine.submit(work)
