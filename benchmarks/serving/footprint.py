@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import re
 import signal
 import sys
@@ -28,7 +29,7 @@ from cellclf.data.datasets import DATASETS, find
 from cellclf.environment import Environment
 from cellclf.storage import new_file
 
-__all__ = ["MARGIN", "START_MARGIN", "highest_mb", "manifest_arguments", "page_of"]
+__all__ = ["MARGIN", "START_MARGIN", "autoscaled_from", "cpu_request", "highest_mb", "manifest_arguments", "page_of"]
 
 MODEL = ROOT / "exported" / "blood-cells-mobilenet025.onnx"
 MANIFEST = ROOT / "docs" / "deploy" / "kubernetes.yaml"
@@ -40,6 +41,9 @@ MARGIN = 1.5
 START_MARGIN = 10
 """A pod may take this × the measured start before it is given up: nodes are slower, and busy."""
 
+PROMISED_IMAGES_PER_SECOND = 500
+"""What a pod gives on its CPU request alone, at the share of it from which on the autoscaler adds pods."""
+
 _CLIENTS = 16
 
 
@@ -50,6 +54,19 @@ def manifest_arguments(manifest: Path = MANIFEST) -> list[str]:
             found = document["spec"]["template"]["spec"]["containers"][0]["args"]
             return [word for word in found if not word.startswith("--api-keys-file")]
     raise ValueError(f"{manifest} holds no Deployment")
+
+
+def autoscaled_from(manifest: Path = MANIFEST) -> float:
+    """The share of its CPU request that a pod uses when the autoscaler adds another."""
+    for document in yaml.safe_load_all(manifest.read_text(encoding="utf-8")):
+        if document["kind"] == "HorizontalPodAutoscaler":
+            return float(document["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"]) / 100
+    raise ValueError(f"{manifest} holds no HorizontalPodAutoscaler")
+
+
+def cpu_request(found: dict[str, Any], utilization: float) -> float:
+    """Cores that a pod asks for: for what it promises, by the measured time of an image, rounded up to half a core."""
+    return math.ceil(2 * PROMISED_IMAGES_PER_SECOND * found["processor_ms_per_image"] / 1000 / utilization) / 2
 
 
 def largest_pixels(arguments: list[str]) -> int:
@@ -143,6 +160,7 @@ def page_of(found: dict[str, Any]) -> str:
         f"| {name} | {found[key]:.0f} | {', '.join(f'{count} × {status}' for status, count in dict(told or {}).items())} |"
         for name, key, told in rows
     ]
+    share = autoscaled_from()
     per_second = 1000 / found["processor_ms_per_image"]
     lines = [
         "# What a pod needs",
@@ -159,7 +177,8 @@ def page_of(found: dict[str, Any]) -> str:
         "",
         "In [docs/deploy](../deploy/README.md): memory request ≥ the highest with ordinary images; memory limit",
         f"≥ {MARGIN:g} × the highest of all, and ≥ rest + what the service's own limits let requests and decoding take;",
-        f"CPU limit = `--threads`; start-up probe ≥ {START_MARGIN} × the start.",
+        f"CPU request = {PROMISED_IMAGES_PER_SECOND} images a second × that time ÷ the {share:.0%} from which on the autoscaler adds",
+        f"pods, rounded up to half a core: {cpu_request(found, share):g}; CPU limit = `--threads`; start-up probe ≥ {START_MARGIN} × the start.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import cellclf
-from benchmarks.serving.footprint import MARGIN, RESULTS, START_MARGIN, manifest_arguments, page_of
+from benchmarks.serving.footprint import MARGIN, RESULTS, START_MARGIN, autoscaled_from, cpu_request, manifest_arguments, page_of
 from cellclf.serving.gate import OPEN_PATHS
 from cellclf.serving.settings import Settings
 from tests.deploy.dockerfile import ROOT, read_stages
@@ -42,6 +42,16 @@ def test_memory_is_requested_and_limited_as_measured(container: dict[str, Any]) 
     assert bytes_of(resources["limits"]["memory"]) >= MARGIN * highest * 1e6
     bounds = settings.buffered_bound_bytes + settings.decoding_bound_bytes
     assert bytes_of(resources["limits"]["memory"]) >= MEASURED["idle_mb"] * 1e6 + bounds
+
+
+@both
+def test_cores_are_requested_for_what_a_pod_promises_by_the_measured_time_of_an_image(container: dict[str, Any]) -> None:
+    assert float(container["resources"]["requests"]["cpu"]) == cpu_request(MEASURED, autoscaled_from()), "run: make results-footprint"
+
+
+def test_cores_are_rounded_up_to_halves() -> None:
+    assert cpu_request({"processor_ms_per_image": 1.6}, 0.8) == 1.0  # 500 images a second of 1.6 ms are .8 cores
+    assert cpu_request({"processor_ms_per_image": 1.61}, 0.8) == 1.5
 
 
 @both
