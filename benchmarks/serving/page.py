@@ -15,7 +15,7 @@ _GROWTH = 1.05
 """Memory of the last third of a soak against the second: more is growth."""
 
 _REFUSALS = {"503", "504"}
-"""Statuses of a service that has too much to do; any other of 500 or more is its own fault, and 0 is no answer."""
+"""Statuses of a service that has too much to do; any other of 500 or more is its own fault."""
 
 
 def page_of(found: dict[str, Any]) -> str:
@@ -88,41 +88,54 @@ def _client(served: dict[str, Any], cores: int | None) -> str:
 def _overload(part: dict[str, Any]) -> list[str]:
     before, after = part["resident_mb"]
     return [
-        f"An open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
+        f"wrk as an open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
         f"{part['sent_images_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
         f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM. "
         f"99 % refused within {part['refused_ms']['p99']:.0f} ms, later than {1000 * REFUSED_S:.0f} ms {1000 * part['refused_late_share']:.1f} ‰, "
         f"{_judged(1000 * part['refused_late_share'], at_most=0)}; "
         f"99 % of the accepted answered within {part['accepted_ms']['p99']:.0f} ms, of 2 × `--max-queue-ms`, "
         f"{_judged(part['accepted_ms']['p99'], at_most=2 * Settings(threads=1).max_queue_ms)}; answers that are wrong, missing or neither 200 nor "
-        f"a refusal: {part['wrong'] + _at_fault(part['statuses'])}, {_judged(part['wrong'] + _at_fault(part['statuses']), at_most=0)}; "
+        f"a refusal: {_faults(part)}, {_judged(_faults(part), at_most=0)}; "
         f"sent of what was asked: {part['sent_images_per_second'] / part['asked_images_per_second']:.0%}. "
-        f"Late: how long after its time a request left the client, which is the client's own fault and not in the other rows.",
+        f"{_client_of(part)}",
         "",
         *_latencies(part),
     ]
 
 
+def _faults(part: dict[str, Any]) -> int:
+    """Answers that are wrong, missing, to no request of ours, or that a service gives only by its own fault, those to hostile requests included."""
+    statuses = [part["statuses"], *part["hostile_statuses"].values()]
+    return int(part["wrong"] + part["missing"] + part["unasked"] + part["connection_errors"] + sum(map(_at_fault, statuses)))
+
+
+def _client_of(part: dict[str, Any]) -> str:
+    return (
+        f"{part['connections']} connections; wrk took {part['client_processor_s'] / part['seconds']:.0%} of a core to send and check. "
+        "Late: how long after its time a request left, which is the client's own fault and not in the other rows."
+    )
+
+
 def _at_fault(statuses: dict[str, int]) -> int:
-    """Answers that did not come, or that a service gives only by its own fault."""
-    return sum(count for status, count in statuses.items() if status == "0" or (int(status) >= 500 and status not in _REFUSALS))
+    """Answers that a service gives only by its own fault."""
+    return sum(count for status, count in statuses.items() if int(status) >= 500 and status not in _REFUSALS)
 
 
 def _soak(part: dict[str, Any]) -> list[str]:
     memory = [value for _, value in part["resident_mb"]]
     third = max(1, len(memory) // 3)
     middle, last = statistics.median(memory[third : 2 * third] or memory), statistics.median(memory[-third:])
-    faults = part["wrong"] + _at_fault(part["statuses"]) + sum(_at_fault(statuses) for statuses in part["hostile_statuses"].values())
+    faults = _faults(part)
     ends = part["restarts"] + part["worker_ends"]
     hostile = [[kind, ", ".join(f"{count} × {status}" for status, count in statuses.items())] for kind, statuses in part["hostile_statuses"].items()]
     return [
-        f"{part['seconds']:.0f} s at {part['images_per_second']:.0f} images/s with hostile requests between: {part['statuses']} answered by "
-        f"status; {part['wrong']} differ from `cellclf predict`. Wrong, missing or at fault, hostile requests included: {faults}, "
+        f"wrk as an open loop, {part['seconds']:.0f} s at {part['images_per_second']:.0f} requests/s, some of them hostile: {part['statuses']} "
+        f"images answered by status; {part['wrong']} differ from `cellclf predict`. Wrong, missing or at fault, hostile requests included: {faults}, "
         f"{_judged(faults, at_most=0)}. "
         f"The service or a worker of it ended {ends:.0f} times, {_judged(ends, at_most=0)}; exit code {part['exit_code']}. "
         f"Memory, median of the second third → of the last: {middle:.0f} → {last:.0f} MB, "
         f"{last / middle:.3f} times, {_judged(last / middle, at_most=_GROWTH)}; "
-        f"at most {max(memory):.0f}.",
+        f"at most {max(memory):.0f}. {_client_of(part)}",
         "",
         *_latencies(part),
         "",

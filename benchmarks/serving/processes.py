@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["ROOT", "Service", "cellclf_serve", "free_port", "wrk"]
+__all__ = ["ROOT", "Service", "cellclf_serve", "free_port", "started_wrk", "wrk", "wrk_said"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _WAIT_S = 120.0
@@ -111,25 +111,30 @@ def cellclf_serve(*options: str) -> list[str]:
 
 def wrk(port: int, plan: Path, *, connections: int, seconds: float) -> dict[str, Any]:
     """wrk with check.lua: counts of right, wrong, refused and failed answers, latencies in milliseconds, and wrk's own processor seconds."""
-    script = Path(__file__).with_name("check.lua")
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{round(seconds)}s",
-        "--timeout",
-        "30s",
-        "-s",
-        str(script),
-        f"http://127.0.0.1:{port}",
-        "--",
-        str(plan),
-    ]
-    before = _children_s()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    found["client_processor_s"] = _children_s() - before
+    found = wrk_said(started_wrk("check.lua", port, plan, connections=connections, seconds=seconds), seconds=seconds)
     found["images_per_second"] = found["right"] / found["seconds"]
+    return found
+
+
+def started_wrk(script: str, port: int, plan: Path, *, connections: int, seconds: float) -> "subprocess.Popen[str]":
+    """wrk with one of our scripts, on one thread."""
+    options = ["-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "30s", "-s", str(Path(__file__).with_name(script))]
+    return subprocess.Popen(["wrk", *options, f"http://127.0.0.1:{port}", "--", str(plan)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wrk_said(started: "subprocess.Popen[str]", *, seconds: float, meanwhile: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
+    """What its script wrote when it ended, and client_processor_s; meanwhile is called with the seconds gone by, 60 times, every second at most."""
+    before, started_s = _children_s(), time.perf_counter()
+    while True:
+        try:
+            out, err = started.communicate(timeout=max(1.0, seconds / 60))
+            break
+        except subprocess.TimeoutExpired:
+            meanwhile(time.perf_counter() - started_s)
+    if started.returncode:
+        raise RuntimeError(f"wrk ended with {started.returncode}: {err or out}")
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    found["client_processor_s"] = _children_s() - before
     return found
 
 

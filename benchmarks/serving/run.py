@@ -5,7 +5,6 @@ machine, as the in-process figure beside them does.
 """
 
 import argparse
-import asyncio
 import itertools
 import json
 import signal
@@ -17,19 +16,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from benchmarks.serving.material import Sample, hostile_bodies, samples, wrk_plan
-from benchmarks.serving.open_loop import Tally, exchange, send_at_rate
+from benchmarks.serving.material import Sample, hostile_requests, samples, wrk_plan
+from benchmarks.serving.open_loop import send_at_rate
 from benchmarks.serving.processes import ROOT, Service, cellclf_serve, wrk
 from cellclf import Classifier
 from cellclf.environment import Environment, usable_cores
+from cellclf.serving.settings import Settings
 from cellclf.storage import new_file
 
 MODEL = ROOT / "exported" / "blood-cells-mobilenet025.onnx"
 RESULTS = ROOT / "docs" / "results" / "serving.json"
 _SAMPLES = 256
 _CONNECTIONS = 64
+_OPEN_CONNECTIONS = Settings(threads=1).max_connections * 9 // 10
+"""Of the open loop: as many as the service lets in, with a few to spare, so that one is free when a request's time has come."""
+_HOSTILE_A_SECOND = 10
 
 
 def in_process(classifier: Classifier, images: list[Sample], seconds: float) -> tuple[float, float]:
@@ -73,66 +74,51 @@ def capacity(classifier: Classifier, images: list[Sample], seconds: float, round
 
 
 def overload(images: list[Sample], seconds: float, factor: float) -> dict[str, Any]:
-    """An open loop at `factor` times what wrk got through just before; memory before and after."""
+    """wrk as an open loop at `factor` times what wrk got through just before; memory before and after."""
     with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
         plan = wrk_plan(images, Path(folder) / "plan.lua")
         wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
         rate = wrk(service.port, plan, connections=_CONNECTIONS, seconds=min(10.0, seconds))["images_per_second"]
-        tally, before = Tally(), service.resident_mb()
-        started = time.perf_counter()
-        uvloop.run(send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, tally=tally))
-        took = time.perf_counter() - started
+        before = service.resident_mb()
+        found = send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, connections=_OPEN_CONNECTIONS)
         return {
             "capacity_images_per_second": rate,
             "factor": factor,
             "asked_images_per_second": factor * rate,
-            "sent_images_per_second": sum(tally.statuses.values()) / took,
-            "seconds": took,
+            "sent_images_per_second": found["sent"] / seconds,
+            "seconds": seconds,
             "resident_mb": [before, service.resident_mb()],
             "exit_code": service.end(signal.SIGTERM),
-            **tally.figures(),
+            **found,
         }
 
 
 def soak(images: list[Sample], seconds: float, share: float) -> dict[str, Any]:
-    """An open loop at `share` of capacity, each answer checked, with hostile requests between; memory once in a while."""
-    bodies = hostile_bodies(images[0].content)
-    tally, memory, hostile = Tally(), list[list[float]](), dict[str, dict[str, int]]()
-
-    async def annoy(port: int) -> None:
-        for kind, path, headers, body in itertools.cycle(bodies):
-            status, _ = await exchange(port, path, headers, body)
-            of_kind = hostile.setdefault(kind, {})
-            of_kind[str(status)] = of_kind.get(str(status), 0) + 1
-            await asyncio.sleep(0.1)
-
-    async def watch(service: Service) -> None:
-        started = time.perf_counter()
-        while True:
-            memory.append([time.perf_counter() - started, service.resident_mb()])
-            await asyncio.sleep(max(1.0, seconds / 60))
-
-    async def whole(service: Service, rate: float) -> None:
-        others = [asyncio.create_task(annoy(service.port)), asyncio.create_task(watch(service))]
-        await send_at_rate(service.port, images, rate=rate, seconds=seconds, tally=tally)
-        for task in others:
-            task.cancel()
-
+    """wrk as an open loop at `share` of capacity, each answer checked, with ten hostile requests a second between; memory once in a while."""
+    memory: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
         plan = wrk_plan(images, Path(folder) / "plan.lua")
         rate = share * wrk(service.port, plan, connections=_CONNECTIONS, seconds=5)["images_per_second"]
-        uvloop.run(whole(service, rate))
+        found = send_at_rate(
+            service.port,
+            images,
+            rate=rate,
+            seconds=seconds,
+            connections=_OPEN_CONNECTIONS,
+            hostile=hostile_requests(images[0].content),
+            hostile_every=max(2, round(rate / _HOSTILE_A_SECOND)),
+            meanwhile=lambda gone_s: memory.append([gone_s, service.resident_mb()]),
+        )
         alive = service.process.poll() is None
         worker_ends = service.metric("cellclf_worker_ends_total")
         return {
             "seconds": seconds,
             "images_per_second": rate,
             "resident_mb": memory,
-            "hostile_statuses": hostile,
             "restarts": int(not alive),
             "worker_ends": worker_ends,
             "exit_code": service.end(signal.SIGTERM),
-            **tally.figures(),
+            **found,
         }
 
 
