@@ -21,12 +21,17 @@ def main(binaries: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "cell.png"
         Image.new("RGB", (320, 240), (200, 150, 180)).save(image)
-        record = json.loads(run(binaries / "cellclf", "predict", image, "--model", MODEL, "--json"))[0]
+        heat_map = Path(folder) / "seen.png"
+        record = json.loads(run(binaries / "cellclf", "predict", image, "--model", MODEL, "--explain", heat_map, "--json"))[0]
+        with Image.open(heat_map) as drawn:
+            assert drawn.getextrema() != ((200, 200), (150, 150), (180, 180)), "a heat map differs from the image below it"
     assert abs(sum(record["probabilities"].values()) - 1) < 1e-5, record
     refused = subprocess.run([binaries / "cellclf", "train", "--data", "sample", "--weights", "none"], capture_output=True, text=True, check=False)
     assert refused.returncode == 1, refused
     assert "pip install 'cellclf[train]'" in refused.stderr, refused.stderr
-    print(f"base install: predicts {record['label']} on {record['provider']}, without {', '.join(ABSENT)}; train names the missing extra")
+    print(
+        f"base install: predicts and explains {record['label']} on {record['provider']}, without {', '.join(ABSENT)}; train names the missing extra"
+    )
 
 
 def run(*command: str | Path) -> str:

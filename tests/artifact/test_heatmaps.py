@@ -22,22 +22,22 @@ SIZE_PX = 64
 CLASSES = 3
 
 
-def network_of(backbone: str, hidden: tuple[int, ...]) -> Any:
+def network_of(backbone: str, hidden: tuple[int, ...], size_px: int = SIZE_PX) -> Any:
     keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(5)
-    recipe = make_recipe(backbone, DataRequest(data="sample"), image_size_px=SIZE_PX, weights="none", hidden=hidden, batch_norm_momentum=0.1)
+    recipe = make_recipe(backbone, DataRequest(data="sample"), image_size_px=size_px, weights="none", hidden=hidden, batch_norm_momentum=0.1)
     network = build_network(recipe, classes=CLASSES, weights=None, steps_per_epoch=1).whole
     generator = np.random.default_rng(1)
     for layer in network.get_layer("head").layers:
         if layer.get_weights():  # large ones, so that labels differ and some units sleep
             layer.set_weights([generator.normal(size=values.shape).astype(np.float32) for values in layer.get_weights()])
     for _ in range(3):  # batch norm sees what really comes, or a random network's values fade away
-        network(pictures(16), training=True)
+        network(pictures(16, size_px), training=True)
     return network
 
 
-def pictures(count: int) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (count, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
+def pictures(count: int, size_px: int = SIZE_PX) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, size_px, size_px, 3), dtype=np.uint8)
 
 
 def grad_cam(network: Any, backbone: str, images: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float32]:
@@ -65,10 +65,17 @@ def run(model: Any, images: npt.NDArray[np.uint8], *outputs: str) -> list[npt.ND
     return found
 
 
-@pytest.mark.parametrize(("backbone", "hidden"), [("mobilenet025", (8, 8)), ("mobilenetv2", ())])
+HEADS = {"mobilenet025": (8, 8), "mobilenetv2": ()}
+"""Of the backbones that are quick to convert; the others have the studies' head."""
+
+EACH = [pytest.param(name, HEADS.get(name, (16,)), marks=[] if name in HEADS else [pytest.mark.slow], id=name) for name in BACKBONES]
+
+
+@pytest.mark.parametrize(("backbone", "hidden"), EACH)
 def test_the_maps_are_grad_cams(backbone: str, hidden: tuple[int, ...]) -> None:
-    network = network_of(backbone, hidden)
-    images = pictures(3)
+    size_px = max(SIZE_PX, BACKBONES[backbone].min_image_size_px)
+    network = network_of(backbone, hidden, size_px)
+    images = pictures(3, size_px)
     plain = to_onnx(network)
     (before,) = run(plain, images, "probabilities")
     size = feature_map_size(network)
@@ -78,7 +85,7 @@ def test_the_maps_are_grad_cams(backbone: str, hidden: tuple[int, ...]) -> None:
     assert found.shape == (3, CLASSES, *size)
     for label in range(CLASSES):
         expected = grad_cam(network, backbone, images, label)
-        assert found[:, label] == pytest.approx(expected, rel=1e-3, abs=1e-5 * float(found.max()))
+        assert found[:, label] == pytest.approx(expected, rel=1e-3, abs=1e-3 * float(found.max()))  # two runtimes, up to 130 layers
     assert found.max() > 0
 
 

@@ -107,6 +107,10 @@ def test_the_image_serves_what_the_checkout_predicts_and_ends_with_0(replay: Rep
         assert record["label"] == expected.label
         assert record["model"] == expected.model
         assert record["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+        status, answer = container.ask("/predict?explain=true", picture.read_bytes(), Authorization=f"Bearer {KEY}")
+        assert status == 200
+        (heatmaps,) = [record["heatmaps"] for record in json.loads(answer)]
+        assert heatmaps.keys() == expected.probabilities.keys()
         assert highest_mb(container.process.pid) * 1e6 < bytes_of(CONTAINERS["kubernetes"]["resources"]["requests"]["memory"])
         container.process.send_signal(signal.SIGTERM)
         assert container.process.wait(WAIT_S) == 0
