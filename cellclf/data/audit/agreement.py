@@ -26,13 +26,14 @@ class Structure:
     """Structure of n images on one canvas.
 
     values, detail: fine and finest structure, whole numbers, int8 [n, h, w]. valid: bool [n, h, w], where there is picture.
-    sizes: height and width of each image's own canvas, [n, 2].
+    sizes: height and width of each image's own canvas, [n, 2]. cut: float32 [n], the share of its picture that is too bright to have kept its detail.
     """
 
     values: npt.NDArray[np.int8]
     detail: npt.NDArray[np.int8]
     valid: npt.NDArray[np.bool_]
     sizes: npt.NDArray[np.int64]
+    cut: Floats
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ _MARGIN_PX = 3
 _BORDER_PX = 2
 _LEAST_CONTRAST = 0.3
 _DARK, _LIGHT = 14, 252
+_BRIGHTEST = 248
 _EVEN = 2
 _BROKEN_SHARE = 0.1
 _BLUR_WHOLE = 255
@@ -54,6 +55,7 @@ class Features:
     magnitudes: float32 [n, k, 2 × circles × frequencies], of the angular Fourier coefficients of grey and colour around the keypoint, which no turn
     and no mirroring changes. coefficients: complex64 [n, k, circles, frequencies], those of grey, whose phases tell the turn.
     structure, detail: int8 [n, h, w], grey between two blurs, and what the finer of them takes away. valid: bool [n, h, w], where there is picture.
+    cut: float32 [n], the share of the picture that is so bright that brightening may have cut off its detail.
     """
 
     x: Floats
@@ -64,6 +66,7 @@ class Features:
     structure: npt.NDArray[np.int8]
     detail: npt.NDArray[np.int8]
     valid: Bools
+    cut: Floats
 
 
 def valid_pixels(grey: Floats) -> Bools:
@@ -118,7 +121,13 @@ def describe(thumbnails: Pixels, *, keypoints: int = KEYPOINTS) -> Features:
         structure=_band(levels[1], levels[-1], valid),
         detail=_band(grey, levels[1], valid),
         valid=inside,
+        cut=_share(thumbnails.max(axis=-1) > _BRIGHTEST, inside),
     )
+
+
+def _share(part: Bools, of: Bools) -> Floats:
+    share: Floats = (part & of).sum(axis=(1, 2)) / np.maximum(of.sum(axis=(1, 2)), np.float32(1))
+    return share.astype(np.float32)
 
 
 def _band(finer: Floats, coarser: Floats, valid: Bools) -> npt.NDArray[np.int8]:

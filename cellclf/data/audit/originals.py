@@ -27,19 +27,23 @@ _MOST_MOVES = 20
 
 @dataclass(frozen=True)
 class Evidence:
-    """What two registered images say: frame_difference, the share of the canvas that only one shows; detail, the correlation of finest structure."""
+    """What two registered images say.
+
+    frame_difference: the share of the canvas that only one shows. detail: the correlation of finest structure; None where one has lost its own.
+    """
 
     frame_difference: float
-    detail: float
+    detail: float | None
 
     def against(self, usual_detail: float) -> bool:
         """Whether it speaks for two photographs, where pairs of the group usually correlate by usual_detail."""
-        return self.frame_difference > MOST_FRAME_DIFFERENCE or self.detail < usual_detail - LOW_DETAIL
+        return self.frame_difference > MOST_FRAME_DIFFERENCE or (self.detail is not None and self.detail < usual_detail - LOW_DETAIL)
 
     def weight(self, usual_detail: float) -> float:
         """1 for a usual pair of one photograph; less for less detail or frames that differ, down to as much as three such pairs against it."""
         frames = max(0.0, self.frame_difference - _FRAME_NOISE) / _FRAME_SCALE
-        return max(_MOST_AGAINST, 1 + (self.detail - usual_detail) / _DETAIL_SCALE - frames)
+        less = 0.0 if self.detail is None else (self.detail - usual_detail) / _DETAIL_SCALE
+        return max(_MOST_AGAINST, 1 + less - frames)
 
 
 def looks_mixed(evidence: Sequence[Evidence]) -> bool:
@@ -108,4 +112,5 @@ def _settled(part_of: dict[int, int], weight: Mapping[int, Mapping[int, float]])
 
 def _usual(evidence: Sequence[Evidence]) -> float:
     """The upper quartile of detail: in a group of two photographs most pairs of likely images are of one of them."""
-    return sorted(found.detail for found in evidence)[len(evidence) * 3 // 4] if evidence else 1.0
+    told = sorted(found.detail for found in evidence if found.detail is not None)
+    return told[len(told) * 3 // 4] if told else 1.0

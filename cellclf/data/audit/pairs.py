@@ -15,7 +15,7 @@ from cellclf.data.audit.thumbnails import Seen
 from cellclf.data.cache import OnProgress
 from cellclf.environment import usable_cores
 
-__all__ = ["LEAST_AGREEING", "LEAST_CORRELATION", "LEAST_SHARED", "Edge", "Pair", "Pairs"]
+__all__ = ["CUT_CORRELATION", "LEAST_AGREEING", "LEAST_CORRELATION", "LEAST_SHARED", "Edge", "Pair", "Pairs"]
 
 Pair = tuple[int, int]
 Indices = npt.NDArray[np.intp]
@@ -29,7 +29,12 @@ LEAST_SHARED = 0.15
 Keypoints alone do not tell: X-rays of different patients agree in up to 14 of 16. What these limits find and let through is in docs/results/audit.md.
 """
 
+CUT_CORRELATION = 0.8
+"""Enough for a pair of which one image is so bright that colours are cut off, where more keypoints agree (_CERTAIN_AGREEING)."""
+
 _SURE_AGREEING = 8
+_CERTAIN_AGREEING = 9
+_MOST_CUT = 0.05
 _HOPEFUL = 0.3
 _INNER_CORRELATION = 0.95
 _BLOCK = 512
@@ -93,7 +98,8 @@ class Pairs:
         table, agreeing = table[likely], registered.agreeing[likely]
         same = compare(self.seen.structure, table[:, 0], table[:, 1], registered.maps[likely])
         self._second_chance(table, agreeing, same)
-        kept = np.flatnonzero((same.correlation >= LEAST_CORRELATION) & (same.shared >= LEAST_SHARED))
+        needed = np.where(self._cut(table) & (agreeing >= _CERTAIN_AGREEING), CUT_CORRELATION, LEAST_CORRELATION)
+        kept = np.flatnonzero((same.correlation >= needed) & (same.shared >= LEAST_SHARED))
         return {
             (int(table[row, 0]), int(table[row, 1])): Edge(int(agreeing[row]), float(same.correlation[row]), float(same.shared[row]), same.maps[row])
             for row in kept
@@ -112,7 +118,12 @@ class Pairs:
         maps = np.stack([self.edges[pair].map for pair in pairs])
         frames = frame_difference(self.seen.structure, table[:, 0], table[:, 1], maps)
         detail = compare(self._inner, table[:, 0], table[:, 1], maps, of="detail").correlation
-        return {pair: Evidence(float(frame), float(fine)) for pair, frame, fine in zip(pairs, frames, detail, strict=True)}
+        told = zip(pairs, frames, detail, self._cut(table), strict=True)
+        return {pair: Evidence(float(frame), None if cut else float(fine)) for pair, frame, fine, cut in told}
+
+    def _cut(self, table: Indices) -> npt.NDArray[np.bool_]:
+        """Which pairs [p, 2] have an image that brightening has cut the detail of."""
+        return np.asarray((self.seen.structure.cut > _MOST_CUT)[table].any(axis=1))
 
     def _witnesses(self, graph: Graph, bridge: Pair) -> list[Pair]:
         """Pairs across the bridge: its ends, and the neighbours of each that agree with it best."""

@@ -44,6 +44,7 @@ def look_at(files: Sequence[Path], *, on_done: Callable[[int], None] | None = No
     detail = np.zeros((number, LONGEST_PX, LONGEST_PX), np.int8)
     valid = np.zeros((number, LONGEST_PX, LONGEST_PX), bool)
     sizes = np.zeros((number, 2), np.int64)
+    cut = np.zeros(number, np.float32)
     readable = [False] * number
 
     def fill(start: int) -> int:
@@ -59,7 +60,7 @@ def look_at(files: Sequence[Path], *, on_done: Callable[[int], None] | None = No
             coordinates[:, rows] = features.x, features.y
             found[rows], magnitudes[rows], coefficients[rows] = features.found, features.magnitudes, features.coefficients
             values[rows, :height, :width], detail[rows, :height, :width] = features.structure, features.detail
-            valid[rows, :height, :width], sizes[rows] = features.valid, (height, width)
+            valid[rows, :height, :width], sizes[rows], cut[rows] = features.valid, (height, width), features.cut
             for row in rows:
                 readable[row] = True
         return len(chunk)
@@ -77,6 +78,7 @@ def look_at(files: Sequence[Path], *, on_done: Callable[[int], None] | None = No
         np.ascontiguousarray(detail[:, :height, :width]),
         np.ascontiguousarray(valid[:, :height, :width]),
         sizes,
+        cut,
     )
     return Seen(scenes, structure, readable)
 

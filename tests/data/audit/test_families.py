@@ -3,6 +3,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from PIL import ImageEnhance
 
 from cellclf.data.audit import families as families_module
 from cellclf.data.audit import kept
@@ -107,6 +108,17 @@ def test_each_kind_of_copy_is_recognised(tmp_path: Path, change: dict[str, float
     names = {content: path.name for content, path in contents(paths).items()}
     found = {frozenset(names[content] for content in members) for members in find_families(contents(paths)).members.values()}
     assert found == {frozenset({f"image_{number:03d}.jpeg", f"image_{number + 8:03d}.jpeg"}) for number in range(8)}
+
+
+def test_copies_so_bright_that_colours_are_cut_off_stay_in_their_family(tmp_path: Path) -> None:
+    images = []
+    for seed in range(80, 86):
+        made = copies(seed, 8)
+        images += [*made, *(ImageEnhance.Brightness(image).enhance(1.45) for image in made[:4])]
+    paths = put_images(tmp_path, images)
+    numbers = {content: int(path.stem[-3:]) for content, path in contents(paths).items()}
+    found = {frozenset(numbers[content] for content in members) for members in find_families(contents(paths)).members.values()}
+    assert found == {frozenset(range(start, start + 12)) for start in range(0, len(images), 12)}
 
 
 def test_a_file_that_cannot_be_decoded_is_named_and_alone(tmp_path: Path) -> None:

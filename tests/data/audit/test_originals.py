@@ -47,6 +47,16 @@ def test_members_are_divided_where_pairs_between_two_parts_differ(other: Evidenc
     assert photographs(range(sum(halves)), evidence) == dict.fromkeys(first, 0) | dict.fromkeys(second, halves[0])
 
 
+def test_lost_detail_tells_nothing() -> None:
+    lost = Evidence(frame_difference=0.01, detail=None)
+    assert lost.weight(0.9) == SAME.weight(SAME.detail or 0) == 1
+    assert not lost.against(0.9)
+    assert Evidence(frame_difference=0.1, detail=None).against(0.9)
+    evidence = {(a, b): lost if b >= 5 else SAME for a, b in combinations(range(10), 2)}
+    assert set(photographs(range(10), evidence).values()) == {0}
+    assert not looks_mixed([lost] * 10)
+
+
 def test_a_badly_registered_member_makes_no_photograph() -> None:
     evidence = {(a, b): OTHER_FOCUS if b == 7 else SAME for a, b in combinations(range(8), 2)}
     assert set(photographs(range(8), evidence).values()) == {0}
