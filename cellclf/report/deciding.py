@@ -14,7 +14,7 @@ from cellclf.evaluation.operating_point import choose_operating_point
 from cellclf.report.comparing import Candidate
 from cellclf.report.figures import Decided, Doubt, Operating, WantedPoint
 
-__all__ = ["decided", "doubts_of", "operating_of", "why_no_threshold"]
+__all__ = ["by_label", "decided", "doubts_of", "operating_of", "why_no_threshold"]
 
 _COVERAGES = np.linspace(0.05, 1, 20)
 _MIN_COVERAGE = 0.9
@@ -70,11 +70,18 @@ def decided(positive: Bools, right: Bools, present: Bools, groups: Sequence[str]
     called, hit = positive.mean(axis=0), (positive & present).mean(axis=0)
     cleared = (~positive & ~present).mean(axis=0)
     numbers = group_numbers(groups)
-    hits = np.stack([hit, cleared, right.mean(axis=0), hit, cleared], axis=1)
-    chances = np.stack([present, ~present, np.ones(len(present)), called, 1 - called], axis=1).astype(float)
-    sensitivity, specificity, accuracy, ppv, npv = bootstrap_shares(group_sums(hits, numbers), group_sums(chances, numbers))
+    hits = np.stack([hit, cleared, right.mean(axis=0), hit, cleared, 2 * hit], axis=1)
+    chances = np.stack([present, ~present, np.ones(len(present)), called, 1 - called, called + present], axis=1).astype(float)
+    sensitivity, specificity, accuracy, ppv, npv, f1 = bootstrap_shares(group_sums(hits, numbers), group_sums(chances, numbers))
     assert accuracy is not None  # there is an image
-    return Decided(sensitivity=sensitivity, specificity=specificity, accuracy=accuracy, ppv=ppv, npv=npv)
+    return Decided(sensitivity=sensitivity, specificity=specificity, accuracy=accuracy, ppv=ppv, npv=npv, f1=f1)
+
+
+def by_label(candidate: Candidate) -> dict[str, Decided]:
+    """Each label against the rest on the test set, by the most probable label."""
+    labels, test = candidate.runs[0].setup.data.labels, candidate.answered("test")
+    called = candidate.probabilities("test").argmax(axis=2)
+    return {label: decided(called == number, called == test.truth, test.truth == number, test.groups) for number, label in enumerate(labels)}
 
 
 def doubts_of(candidate: Candidate, operating: Operating | None) -> tuple[Doubt, ...]:

@@ -1,11 +1,11 @@
-"""The table of operating points: what each model's answers come to at the usual threshold and at the chosen one."""
+"""The tables of what was called: label by label, and at the usual threshold and the chosen one."""
 
 from cellclf.card import Estimate
 from cellclf.report.figures import Decided, ModelFigures, Section
 from cellclf.report.tables import Cell, Table
 from cellclf.report.words import estimate
 
-__all__ = ["decision_note", "decision_table"]
+__all__ = ["decision_note", "decision_table", "label_table"]
 
 _NONE = "–"
 
@@ -37,6 +37,20 @@ def decision_table(section: Section) -> Table:
         several = f", {min(point.thresholds):.3f} to {max(point.thresholds):.3f} over seeds" if len(point.thresholds) > 1 else ""
         rows.append((Cell(f"{model.number}  {model.title}"), Cell("chosen", f"at {mean:.3f}{several}"), *_shares(point.chosen, model)))
     return Table(("Model", "Threshold", "Sensitivity, %", "Specificity, %", "Accuracy, %", "PPV, %", "NPV, %"), tuple(rows))
+
+
+def label_table(section: Section) -> Table | None:
+    """A row a model and label, where there are more than two labels: of two, the table of operating points tells the same; None without figures."""
+    rows = [
+        (
+            Cell(f"{model.number}  {model.title}"),
+            Cell(label),
+            *(_cell(each, leaks=bool(model.test.leak)) for each in (found.sensitivity, found.specificity, found.ppv, found.npv, found.f1)),
+        )
+        for model in section.models
+        for label, found in (model.by_label.items() if len(model.by_label) > 2 else ())
+    ]
+    return Table(("Model", "Label", "Sensitivity, %", "Specificity, %", "PPV, %", "NPV, %", "F1, %"), tuple(rows)) if rows else None
 
 
 def _shares(found: Decided, model: ModelFigures) -> tuple[Cell, ...]:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from cellclf.card import CoveragePoint, Estimate
 from cellclf.documents import Document
 from cellclf.evaluation.metrics import IntervalUnit
@@ -51,7 +53,10 @@ class RocLine(Document):
 
 
 class SplitFigures(Document):
-    """One model on one split. leak: why its figures are too good, '' where they are not. confusion: images, averaged over seeds."""
+    """One model on one split. leak: why its figures are too good, '' where they are not. confusion: images, averaged over seeds.
+
+    average_precision: as SplitMetrics says; None where a run has none. It and brier are None in reports that were written before there were any.
+    """
 
     images: int
     groups: int
@@ -63,6 +68,8 @@ class SplitFigures(Document):
     balanced_accuracy: Figure
     auc: Figure | None
     confusion: tuple[tuple[float, ...], ...]
+    brier: Spread | None = None
+    average_precision: Spread | None = None
 
 
 class WantedPoint(Document):
@@ -77,13 +84,17 @@ USUAL_POINT = WantedPoint()
 
 
 class Decided(Document):
-    """What was called on the test set, averaged over seeds, with intervals over groups; None where there was no chance to be right."""
+    """What was called on the test set, averaged over seeds, with intervals over groups; None where there was no chance to be right.
+
+    f1: of images summed over seeds; None in reports that were written before there was one, too.
+    """
 
     sensitivity: Estimate | None
     specificity: Estimate | None
     accuracy: Estimate
     ppv: Estimate | None
     npv: Estimate | None
+    f1: Estimate | None = None
 
 
 class Operating(Document):
@@ -145,7 +156,8 @@ class ModelFigures(Document):
 
     number: its place in the section, from 1. backbone: its name in BACKBONES. variation: its name in the study, '' outside one. conditions: as
     the same-conditions contract names them. reliability and roc are of the test set. Learning time in seconds, on a
-    machine of trained_cores; trained_gpu: the card that trained it, None for none. fingerprints: of recipe and data, a pair a run.
+    machine of trained_cores; trained_gpu: the card that trained it, None for none. fingerprints: of recipe and data, a pair a run. by_label: each
+    label against the rest on the test set, by the most probable label; accuracy is that of all labels.
     """
 
     number: int
@@ -178,6 +190,7 @@ class ModelFigures(Document):
     trained_cores: int | None = None
     trained_gpu: str | None = None
     fingerprints: tuple[tuple[str, str], ...] = ()
+    by_label: dict[str, Decided] = Field(default_factory=dict)
 
 
 class Comparison(Document):

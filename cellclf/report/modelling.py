@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellclf.card import Estimate
 from cellclf.data.manifest import Split
 from cellclf.environment import Environment
 from cellclf.evaluation.paired import Spread, spread
 from cellclf.report.averages import accuracy, area_under_roc, balanced_accuracy, mean_confusion, roc_lines
 from cellclf.report.comparing import Candidate
-from cellclf.report.deciding import doubts_of, operating_of
+from cellclf.report.deciding import by_label, doubts_of, operating_of
 from cellclf.report.figures import Curve, ModelFigures, SplitFigures, WantedPoint
 from cellclf.report.loading import LoadedRun
 from cellclf.studies.study import Published
@@ -54,6 +55,7 @@ def figures_of(candidate: Candidate, *, number: int, published: Published | None
         trained_cores=first.environment.cores,
         trained_gpu=_card(first.environment),
         fingerprints=tuple(run.fingerprints for run in runs),
+        by_label=by_label(candidate),
     )
 
 
@@ -76,6 +78,8 @@ def _split(candidate: Candidate, split: Split) -> SplitFigures:
         balanced_accuracy=balanced_accuracy(probabilities, answered.truth, answered.groups),
         auc=area_under_roc(probabilities, answered.truth, answered.groups) if split == "test" else None,
         confusion=mean_confusion(probabilities, answered.truth),
+        brier=_over([figures.brier for figures in recorded]),
+        average_precision=_over_all([figures.average_precision for figures in recorded]),
     )
 
 
@@ -96,6 +100,12 @@ def _curve(run: LoadedRun) -> Curve:
         train_accuracy=tuple(row.train_accuracy for row in rows),
         validation_accuracy=tuple(row.validation_accuracy for row in rows),
     )
+
+
+def _over_all(values: Sequence[Estimate | None]) -> Spread | None:
+    """None where a run has no such figure."""
+    found = [each.value for each in values if each is not None]
+    return _over(found) if len(found) == len(values) else None
 
 
 def _over(values: Sequence[float]) -> Spread:

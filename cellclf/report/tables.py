@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cellclf.backbones import BACKBONES
+from cellclf.evaluation.paired import Spread
 from cellclf.report.figures import Comparison, Failed, ModelFigures, RankedSet, Report, Section, SideBySide, SplitFigures
 from cellclf.report.words import area, clock, dense_units, figure, p_value, percent, plus_minus, points, rate
 
@@ -72,6 +73,7 @@ def details_table(section: Section, ranked: RankedSet) -> Table:
     """What the studies' table leaves out."""
     against = {comparison.first: comparison for comparison in ranked.against_first}
     areas = any(comparison.auc for comparison in against.values())
+    newer = any(model.test.brier for model in _chosen(section, ranked))
     ranks = dict(zip(ranked.models, ranked.ranks, strict=bool(ranked.ranks)))
     rows = []
     for model in _chosen(section, ranked):
@@ -81,8 +83,10 @@ def details_table(section: Section, ranked: RankedSet) -> Table:
                 _model(model),
                 _share(area(model.test.auc), model.test),
                 *((_areas_against(against.get(model.title), first=ranks.get(model.number) == 1),) if areas else ()),
-                Cell(_loss(model.test.loss.mean), plus_minus(model.test.loss, decimals=_LOSS_DECIMALS).strip(), leaks=bool(model.test.leak)),
-                Cell(f"{model.test.ece.mean:.3f}", plus_minus(model.test.ece, decimals=3).strip(), leaks=bool(model.test.leak)),
+                *((_spread(model.test.average_precision, model.test),) if newer else ()),
+                _spread(model.test.loss, model.test),
+                *((_spread(model.test.brier, model.test),) if newer else ()),
+                _spread(model.test.ece, model.test),
                 _share(figure(model.validation.accuracy), model.validation),
                 Cell(percent(model.train_accuracy.mean), plus_minus(model.train_accuracy, scale=100).strip()),
                 Cell(f"{model.epochs_run.mean:.3g}", stopped),
@@ -90,8 +94,9 @@ def details_table(section: Section, ranked: RankedSet) -> Table:
             )
         )
     gap = ("Against the first's (p: Holm)",) if areas else ()
-    columns = ("Model", "AUC", *gap, "Log loss", "ECE", "Validation accuracy, %", "Training accuracy, %", "Epochs", "Parameters")
-    return Table(columns, tuple(rows))
+    precision, brier = (("Average precision",), ("Brier",)) if newer else ((), ())
+    after = ("ECE", "Validation accuracy, %", "Training accuracy, %", "Epochs", "Parameters")
+    return Table(("Model", "AUC", *gap, *precision, "Log loss", *brier, *after), tuple(rows))
 
 
 def differences_table(ranked: RankedSet) -> Table:
@@ -249,6 +254,13 @@ def _split_cell(text: str, *, leaks: bool) -> Cell:
 
 def _leaky(text: str, split: SplitFigures) -> Cell:
     return Cell(text, leaks=bool(split.leak))
+
+
+def _spread(found: Spread | None, split: SplitFigures) -> Cell:
+    """Mean over seeds; their spread is the detail."""
+    if found is None:
+        return Cell(_NONE)
+    return Cell(_loss(found.mean), plus_minus(found, decimals=_LOSS_DECIMALS).strip(), leaks=bool(split.leak))
 
 
 def _loss(value: float | None) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellclf.report import tables
-from cellclf.report.decision_table import decision_note, decision_table
+from cellclf.report.decision_table import decision_note, decision_table, label_table
 from cellclf.report.words import leaking
 
 __all__ = ["environment_of_templates", "tidy"]
@@ -31,6 +31,7 @@ def environment_of_templates() -> Any:
     environment.filters["md_cell"] = _markdown_cell
     environment.filters["leaking"] = leaking
     environment.filters["decision_table"] = decision_table
+    environment.filters["label_table"] = label_table
     environment.filters["decision_note"] = decision_note
     environment.globals["style"] = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     return environment

@@ -6,6 +6,7 @@ from cellclf.data.prepare import DataRequest
 from cellclf.errors import StudyError
 from cellclf.report.collect import Collected, collect_runs, collect_study
 from cellclf.report.comparing import answer, verdict_of
+from cellclf.report.decision_table import label_table
 from cellclf.report.figures import Comparison, Report, Section
 from cellclf.report.summary import in_short
 from cellclf.report.tables import details_table
@@ -336,6 +337,27 @@ def test_areas_of_two_labels_are_tested_and_corrected_as_the_accuracies_are(coll
     table = details_table(official, official.sets[0])
     place = table.columns.index("Against the first's (p: Holm)")
     assert [row[place].text == "first" for row in table.rows] == [rank == 1 for rank in official.sets[0].ranks]
+
+
+def test_of_more_labels_each_has_its_row_and_the_scores_are_the_recorded_ones(tmp_path: Path) -> None:
+    three = Data(labels=("A", "B", "C"))
+    report = collect_study(make_study(tmp_path / "s", study(), protocols=("official",), data=three)).report
+    section = report.sections[0]
+    table = label_table(section)
+    assert table is not None
+    assert [row[1].text for row in table.rows] == [label for _ in section.models for label in three.labels]
+    details = details_table(section, section.sets[0])
+    model = next(model for model in section.models if model.number == section.sets[0].models[0])
+    for column, found in (("Average precision", model.test.average_precision), ("Brier", model.test.brier)):
+        assert found is not None
+        assert details.rows[0][details.columns.index(column)].text == f"{found.mean:.3f}"
+    older = section.model_copy(update={"models": tuple(each.model_copy(update={"by_label": {}}) for each in section.models)})
+    assert label_table(older) is None
+
+
+def test_of_two_labels_the_table_of_operating_points_stands_for_both(collected: Collected) -> None:
+    assert all(len(model.by_label) == 2 for model in collected.report.sections[0].models)
+    assert label_table(collected.report.sections[0]) is None
 
 
 def test_of_more_labels_no_areas_are_compared(tmp_path: Path) -> None:

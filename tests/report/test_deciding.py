@@ -10,7 +10,7 @@ from cellclf.evaluation.decision import decide
 from cellclf.evaluation.metrics import measure
 from cellclf.evaluation.operating_point import choose_operating_point
 from cellclf.report.comparing import Candidate
-from cellclf.report.deciding import decided, doubts_of, operating_of, why_no_threshold
+from cellclf.report.deciding import by_label, decided, doubts_of, operating_of, why_no_threshold
 from cellclf.report.eligible import eligible_runs
 from cellclf.report.figures import USUAL_POINT, WantedPoint
 from cellclf.training.recipe import make_recipe
@@ -33,8 +33,8 @@ def test_a_share_is_counted_by_hand() -> None:
     present = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 0], dtype=bool)
     called = np.array([[1, 1, 1, 1, 0, 0, 1, 0, 0, 0]], dtype=bool)
     found = decided(called, called == present, present, [str(place) for place in range(10)])
-    shares = {name: getattr(found, name).value for name in ("sensitivity", "specificity", "accuracy", "ppv", "npv")}
-    assert shares == pytest.approx({"sensitivity": 4 / 6, "specificity": 3 / 4, "accuracy": 7 / 10, "ppv": 4 / 5, "npv": 3 / 5})
+    shares = {name: getattr(found, name).value for name in ("sensitivity", "specificity", "accuracy", "ppv", "npv", "f1")}
+    assert shares == pytest.approx({"sensitivity": 4 / 6, "specificity": 3 / 4, "accuracy": 7 / 10, "ppv": 4 / 5, "npv": 3 / 5, "f1": 8 / 11})
     assert found.accuracy.low is not None and found.accuracy.low < 0.7
 
 
@@ -52,6 +52,20 @@ def test_one_run_gives_the_figures_that_evaluation_gives_at_the_same_threshold(t
         ill = same.per_label["ILL"]
         assert (own.accuracy, own.sensitivity, own.specificity) == (same.accuracy, ill.recall, ill.specificity)
         assert (own.ppv, own.npv) == (ill.precision, ill.npv)
+
+
+def test_each_label_of_one_run_has_the_figures_that_evaluation_gives(tmp_path: Path) -> None:
+    one = candidate(tmp_path, FOUR)
+    test = one.answered("test")
+    same = measure(test.probabilities, test.truth, FOUR.labels, groups=test.groups, unit="group").per_label
+    found = by_label(one)
+    assert list(found) == list(FOUR.labels)
+    for label, own in found.items():
+        other = same[label]
+        assert (own.sensitivity, own.specificity, own.ppv, own.npv) == (other.recall, other.specificity, other.precision, other.npv)
+        assert own.f1 is not None and other.f1 is not None and other.f1_estimate is not None
+        assert own.f1.value == pytest.approx(other.f1)
+        assert (own.f1.low, own.f1.high) == pytest.approx((other.f1_estimate.low, other.f1_estimate.high), abs=0.02)
 
 
 def test_several_runs_have_a_threshold_each_and_are_averaged(tmp_path: Path) -> None:
