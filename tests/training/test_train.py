@@ -6,12 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
+from cellclf.data.prepare import DataRequest
 from cellclf.errors import BadImagesError, RunError
 from cellclf.evaluation.scores import cross_entropy
 from cellclf.training.progress import Progress
+from cellclf.training.recipe import make_recipe
 from cellclf.training.run import Run, find_run, newest_run
 from cellclf.training.train import resume, train
 from tests.conftest import small_recipe
@@ -201,6 +205,62 @@ def test_a_frozen_backbone_trains_on_features_computed_once(tmp_path: Path, samp
     records = list(Classifier(tmp_path / "frozen.onnx", device="cpu").predict_many(manifest.file(entry) for entry in manifest.split("test")))
     found = np.array([[record.probabilities[label] for label in manifest.labels] for record in records if isinstance(record, Prediction)])
     np.testing.assert_allclose(found, probabilities(run, "test")[0], atol=1e-4)
+
+
+def arrays_of(weights: Path) -> dict[str, np.ndarray]:
+    """Every array of a weights file, by its place in it."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(weights) as file:
+        file.visititems(lambda name, item: found.update({name: np.array(item)}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_of_a_partly_frozen_backbone_only_the_last_layers_move(tmp_path: Path, sample_folder: Path) -> None:
+    """MobileNet's last four layers: pointwise convolution, its batch norm, ReLU, pooling; and the head's two dense layers."""
+    assert sample_folder.is_dir()
+    still = arrays_of(train(small_recipe(freeze="all-but-4", epochs=1, learning_rate=1e-30), tmp_path / "still").weights)
+    moved = arrays_of(train(small_recipe(freeze="all-but-4", epochs=1, learning_rate=1e-2), tmp_path / "moved").weights)
+    assert still.keys() == moved.keys()
+    changed = {name for name in still if not np.array_equal(still[name], moved[name])}
+    backbone, head = "layers/functional/layers/", "layers/functional_1/layers/"
+    last = [f"{backbone}{name}/" for name in ("conv2d_13", "batch_normalization_26")]
+    of_the_head = {name for name in still if name.startswith(head)}
+    assert len(of_the_head) == 4
+    assert of_the_head < changed
+    assert all(name.startswith((head, *last)) for name in changed)
+    assert {name.split("/")[3] for name in still if name.startswith(backbone)} > {"conv2d_13", "batch_normalization_26"}
+
+
+def test_mixed_precision_trains_and_exports_a_float32_network(tmp_path: Path, sample_folder: Path) -> None:
+    assert sample_folder.is_dir()
+    from cellclf.artifact.export import export
+
+    run = train(small_recipe(precision="mixed_bfloat16", learning_rate=1e-3), tmp_path / "mixed")
+    assert all(np.isfinite([row.train_loss, row.validation_loss]).all() for row in run.history())
+    assert {str(values.dtype) for values in arrays_of(run.weights).values()} == {"float32"}
+    values, _ = probabilities(run, "test")
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+    card = export(run, tmp_path / "mixed.onnx").card
+    assert card.parity is not None
+    assert card.parity.flipped == 0
+
+
+@pytest.mark.parametrize(("class_weight", "expected"), [("none", 0.1), ("balanced", 0.5)])
+def test_class_weights_make_rare_labels_as_likely_as_common_ones(tmp_path: Path, class_weight: str, expected: float) -> None:
+    """Images that tell nothing: a network can only learn how often a label is, or how much it weighs."""
+    generator = np.random.default_rng(0)
+    for label, count in (("common", 90), ("rare", 10)):
+        (tmp_path / "all" / label).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.full((32, 32, 3), 128, dtype=np.uint8)
+            pixels[0, 0] = generator.integers(0, 256, 3)
+            Image.fromarray(pixels).save(tmp_path / "all" / label / f"{number}.png")
+    request = DataRequest(data=str(tmp_path / "all"), protocol="random")
+    choices = {"freeze": "all", "epochs": 60, "learning_rate": 0.02, "class_weight": class_weight, "dropout": 0.0, "hidden": (), "patience": 0}
+    recipe = make_recipe("mobilenet025", request, image_size_px=32, weights="none", augmentation="none", batch_size=16, **choices)
+    run = train(recipe, tmp_path / "run")
+    values, _ = probabilities(run, "test")
+    assert values[:, run.manifest().labels.index("rare")].mean() == pytest.approx(expected, abs=0.07)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_an_error(tmp_path: Path, sample_folder: Path) -> None:
