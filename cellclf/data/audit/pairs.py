@@ -33,7 +33,7 @@ CUT_CORRELATION = 0.8
 """Enough for a pair of which one image is so bright that colours are cut off, where more keypoints agree (_CERTAIN_AGREEING)."""
 
 _SURE_AGREEING = 8
-_CERTAIN_AGREEING = 9
+_CERTAIN_AGREEING = 12
 _MOST_CUT = 0.05
 _HOPEFUL = 0.3
 _INNER_CORRELATION = 0.95
