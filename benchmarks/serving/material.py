@@ -106,7 +106,7 @@ def hostile_requests(good: bytes, seed: int = 0) -> list[Hostile]:
         Hostile("a JPEG cut in half", "/predict", {}, good[: len(good) // 2]),
         Hostile("a JPEG with changed bytes", "/predict", {}, bytes(changed)),
         Hostile("a PNG of 400 million pixels", "/predict", {}, bomb.getvalue()),
-        Hostile("a JPEG of 9 million pixels of noise", "/predict", {}, large.getvalue()),
+        Hostile("a JPEG of 9 million pixels of noise", "/predict", {"connection": "close"}, large.getvalue()),  # wrk goes on sending what was refused
         Hostile("a JPEG of 300 scans", "/predict", {}, good[:-2] + scan * 300 + b"\xff\xd9"),
         Hostile("noise", "/predict", {}, draw.randbytes(100_000)),
         Hostile("noise as GIF", "/predict", {}, b"GIF89a" + draw.randbytes(1000)),

@@ -16,6 +16,10 @@ REFUSED_S = 0.05
 """What a refusal may take."""
 
 _TOLERANCE = 1e-4
+_FEWEST_CONNECTIONS = 16
+_SLOT_WITHIN_S = 5.0
+"""Each connection must have something to send so soon, or the service, which waits 10 s for a request's head, may close it."""
+
 _ANSWERS_S = 5
 """What is left at the end for the last answers, in which nothing is sent."""
 
@@ -26,7 +30,7 @@ def send_at_rate(
     *,
     rate: float,
     seconds: float,
-    connections: int,
+    most_connections: int,
     hostile: Sequence[Hostile] = (),
     hostile_every: int = 0,
     meanwhile: Callable[[float], None] = lambda _: None,
@@ -34,8 +38,10 @@ def send_at_rate(
     """`rate` requests a second, evenly, of one image each, each hostile_every-th of them a hostile one in its place; figures in milliseconds.
 
     late_ms: how long after its time a request left: the client's own fault, or all connections waited for answers. missing: requests without an
-    answer. meanwhile: called with the seconds gone by, now and then.
+    answer. unsent: requests whose time had come and that never left. asked_anew: what wrk sent again where a connection broke.
+    meanwhile: called with the seconds gone by, now and then.
     """
+    connections = min(most_connections, max(_FEWEST_CONNECTIONS, int(rate * _SLOT_WITHIN_S)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         times_file = folder / "times.txt"
@@ -55,7 +61,8 @@ def send_at_rate(
         times = {key: np.array(values, dtype=np.float64) / 1e6 for key, *values in map(str.split, times_file.read_text().splitlines())}
     refused = times["refused"]
     return {
-        **{key: found[key] for key in ("sent", "wrong", "unasked", "connection_errors")},
+        **{key: found[key] for key in ("sent", "unsent", "asked_anew", "wrong", "unasked", "connection_errors")},
+        "sent_per_second": found["sent"] / max(seconds, found["seconds"]),
         "missing": found["sent"] - found["answered"],
         "connections": connections,
         "statuses": _counts(found, ""),

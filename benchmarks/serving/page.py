@@ -89,30 +89,31 @@ def _overload(part: dict[str, Any]) -> list[str]:
     before, after = part["resident_mb"]
     return [
         f"wrk as an open loop at {part['factor']:g} × capacity ({part['capacity_images_per_second']:.0f} images/s) for {part['seconds']:.0f} s: "
-        f"{part['sent_images_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
+        f"{part['sent_per_second']:.0f} requests/s were sent, {part['statuses']} answered by status, {part['wrong']} wrong. "
         f"Memory {before:.0f} → {after:.0f} MB; exit code {part['exit_code']} after SIGTERM. "
         f"99 % refused within {part['refused_ms']['p99']:.0f} ms, later than {1000 * REFUSED_S:.0f} ms {1000 * part['refused_late_share']:.1f} ‰, "
         f"{_judged(1000 * part['refused_late_share'], at_most=0)}; "
         f"99 % of the accepted answered within {part['accepted_ms']['p99']:.0f} ms, of 2 × `--max-queue-ms`, "
         f"{_judged(part['accepted_ms']['p99'], at_most=2 * Settings(threads=1).max_queue_ms)}; answers that are wrong, missing or neither 200 nor "
         f"a refusal: {_faults(part)}, {_judged(_faults(part), at_most=0)}; "
-        f"sent of what was asked: {part['sent_images_per_second'] / part['asked_images_per_second']:.0%}. "
-        f"{_client_of(part)}",
+        f"{_client_of(part, part['asked_images_per_second'])}",
         "",
         *_latencies(part),
     ]
 
 
 def _faults(part: dict[str, Any]) -> int:
-    """Answers that are wrong, missing, to no request of ours, or that a service gives only by its own fault, those to hostile requests included."""
-    statuses = [part["statuses"], *part["hostile_statuses"].values()]
-    return int(part["wrong"] + part["missing"] + part["unasked"] + part["connection_errors"] + sum(map(_at_fault, statuses)))
+    """Answers that are wrong, missing, or to no request of ours; to an image neither 200 nor a refusal; to a hostile one what only a fault gives."""
+    images = sum(count for status, count in part["statuses"].items() if status not in {"200", *_REFUSALS})
+    hostile = sum(map(_at_fault, part["hostile_statuses"].values()))
+    return int(part["wrong"] + part["missing"] + part["unasked"] + images + hostile)
 
 
-def _client_of(part: dict[str, Any]) -> str:
+def _client_of(part: dict[str, Any], asked: float) -> str:
     return (
+        f"Sent of what was asked: {part['sent_per_second'] / asked:.0%}, {part['unsent']} never, {part['asked_anew']} again as a connection broke; "
         f"{part['connections']} connections; wrk took {part['client_processor_s'] / part['seconds']:.0%} of a core to send and check. "
-        "Late: how long after its time a request left, which is the client's own fault and not in the other rows."
+        "Late: how long after its time a request left: the client's own fault, or all of its connections waited for answers; not in the other rows."
     )
 
 
@@ -135,7 +136,7 @@ def _soak(part: dict[str, Any]) -> list[str]:
         f"The service or a worker of it ended {ends:.0f} times, {_judged(ends, at_most=0)}; exit code {part['exit_code']}. "
         f"Memory, median of the second third → of the last: {middle:.0f} → {last:.0f} MB, "
         f"{last / middle:.3f} times, {_judged(last / middle, at_most=_GROWTH)}; "
-        f"at most {max(memory):.0f}. {_client_of(part)}",
+        f"at most {max(memory):.0f}. {_client_of(part, part['images_per_second'])}",
         "",
         *_latencies(part),
         "",

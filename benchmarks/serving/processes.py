@@ -125,12 +125,17 @@ def started_wrk(script: str, port: int, plan: Path, *, connections: int, seconds
 def wrk_said(started: "subprocess.Popen[str]", *, seconds: float, meanwhile: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
     """What its script wrote when it ended, and client_processor_s; meanwhile is called with the seconds gone by, 60 times, every second at most."""
     before, started_s = _children_s(), time.perf_counter()
-    while True:
-        try:
-            out, err = started.communicate(timeout=max(1.0, seconds / 60))
-            break
-        except subprocess.TimeoutExpired:
-            meanwhile(time.perf_counter() - started_s)
+    try:
+        while True:
+            try:
+                out, err = started.communicate(timeout=max(1.0, seconds / 60))
+                break
+            except subprocess.TimeoutExpired:
+                meanwhile(time.perf_counter() - started_s)
+    finally:
+        if started.poll() is None:
+            started.kill()
+            started.wait()
     if started.returncode:
         raise RuntimeError(f"wrk ended with {started.returncode}: {err or out}")
     found: dict[str, Any] = json.loads(out.splitlines()[-1])

@@ -2,12 +2,13 @@
 -- Arguments: a Lua file that returns {rate = requests a second, sending_s = ..., hostile_every = ..., tolerance = ..., times_file = ...,
 -- images = {{name, file, label, model, probabilities = {label = value}}}, hostile = {{kind, path, file, headers = {...}}}}.
 -- One thread (-t1). Each request has a number, X-Request-Id, which its answer brings back; so each answer is timed and checked by what was asked.
--- Nothing is sent after sending_s; what wrk's own duration is longer is for the last answers. Writes one line of JSON, where
+-- No request whose time comes after sending_s is sent; what wrk's own duration is longer is for the last answers. Writes one line of JSON, where
 -- "KIND<tab>STATUS" counts answers and KIND is empty for images, and the times, in microseconds, to times_file.
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s; long ns; } moment; int clock_gettime(int, moment *);")
 local moment = ffi.new("moment")
 local threads = {}
+local EARLY_US = 2000 -- delay() rounds down to whole milliseconds
 
 local function now_us()
   ffi.C.clock_gettime(1, moment)
@@ -46,7 +47,7 @@ function init(arguments)
   end
   interval_us = 1e6 / plan.rate
   started_us, next_slot, first_due, last_due, due = nil, 0, 1, 0, {}
-  sent, hostile_sent, good_sent, answered, wrong, unasked = 0, 0, 0, 0, 0, 0
+  sent, hostile_sent, good_sent, answered, wrong, unasked, asked_anew = 0, 0, 0, 0, 0, 0, 0
   asked, asked_us = {}, {}
   statuses, accepted, refused, late = {}, {}, {}, {} -- flat: wrk cannot hand a table in a table to done()
   times_file = plan.times_file
@@ -67,11 +68,14 @@ end
 function request()
   if started_us == nil then return good[1].before .. "0" .. good[1].after end -- wrk looks at one before it begins, and does not send it
   local now = now_us()
-  if first_due <= last_due then -- else wrk asks anew on a connection that broke
+  if first_due <= last_due and due[first_due] <= now + EARLY_US then
     late[#late + 1] = math.max(0, now - due[first_due])
     due[first_due] = nil
     first_due = first_due + 1
+  else -- no request is due: wrk asks anew on a connection that broke
+    asked_anew = asked_anew + 1
   end
+  last_sent_us = now
   local one
   if plan.hostile_every > 0 and sent % plan.hostile_every == plan.hostile_every - 1 then
     one = bad[hostile_sent % #bad + 1]
@@ -125,7 +129,6 @@ function response(status, headers, body)
       refused[#refused + 1] = took_us
     end
   end
-  ended_us = now
 end
 
 function done(summary, latency, requests)
@@ -138,9 +141,10 @@ function done(summary, latency, requests)
   end
   file:close()
   local parts = {}
-  for _, name in ipairs({ "sent", "answered", "wrong", "unasked" }) do parts[#parts + 1] = string.format('"%s": %d', name, thread:get(name)) end
+  for _, name in ipairs({ "sent", "answered", "wrong", "unasked", "asked_anew" }) do parts[#parts + 1] = string.format('"%s": %d', name, thread:get(name)) end
   for key, count in pairs(thread:get("statuses")) do parts[#parts + 1] = '"' .. string.gsub(key, "\t", "\\t") .. '": ' .. count end
-  local seconds = ((thread:get("ended_us") or 0) - (thread:get("started_us") or 0)) / 1e6
+  parts[#parts + 1] = string.format('"unsent": %d', thread:get("last_due") - thread:get("first_due") + 1)
+  local seconds = ((thread:get("last_sent_us") or 0) - (thread:get("started_us") or 0)) / 1e6
   parts[#parts + 1] = string.format('"seconds": %.6f', seconds)
   parts[#parts + 1] = string.format('"connection_errors": %d', summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout)
   io.write("{", table.concat(parts, ", "), "}\n")

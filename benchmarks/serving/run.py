@@ -80,12 +80,11 @@ def overload(images: list[Sample], seconds: float, factor: float) -> dict[str, A
         wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
         rate = wrk(service.port, plan, connections=_CONNECTIONS, seconds=min(10.0, seconds))["images_per_second"]
         before = service.resident_mb()
-        found = send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, connections=_OPEN_CONNECTIONS)
+        found = send_at_rate(service.port, images, rate=factor * rate, seconds=seconds, most_connections=_OPEN_CONNECTIONS)
         return {
             "capacity_images_per_second": rate,
             "factor": factor,
             "asked_images_per_second": factor * rate,
-            "sent_images_per_second": found["sent"] / seconds,
             "seconds": seconds,
             "resident_mb": [before, service.resident_mb()],
             "exit_code": service.end(signal.SIGTERM),
@@ -104,13 +103,13 @@ def soak(images: list[Sample], seconds: float, share: float) -> dict[str, Any]:
             images,
             rate=rate,
             seconds=seconds,
-            connections=_OPEN_CONNECTIONS,
+            most_connections=_OPEN_CONNECTIONS,
             hostile=hostile_requests(images[0].content),
             hostile_every=max(2, round(rate / _HOSTILE_A_SECOND)),
             meanwhile=lambda gone_s: memory.append([gone_s, service.resident_mb()]),
         )
         alive = service.process.poll() is None
-        worker_ends = service.metric("cellclf_worker_ends_total")
+        worker_ends = service.metric("cellclf_worker_ends_total") if alive else 0.0
         return {
             "seconds": seconds,
             "images_per_second": rate,

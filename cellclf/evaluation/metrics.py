@@ -23,7 +23,7 @@ from cellclf.evaluation.scores import (
     squared_errors,
 )
 
-__all__ = ["CHANCE_AUC", "IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "measure", "one_answer", "only_column"]
+__all__ = ["CHANCE_AUC", "IntervalUnit", "LabelMetrics", "SplitMetrics", "confusion_matrix", "f1_scores", "measure", "one_answer", "only_column"]
 
 IntervalUnit = Literal["group", "file"]
 Floats = npt.NDArray[np.floating]
@@ -203,11 +203,14 @@ def _shares(by_group: npt.NDArray[np.float64], *, seed: int) -> _Shares:
     accuracy, classes = estimates[0], by_group.shape[1]
     assert accuracy is not None  # there is an image
     precision, recall, specificity, npv = (estimates[1 + kind * classes : 1 + (kind + 1) * classes] for kind in range(4))
-    return _Shares(accuracy, precision, recall, specificity, npv, _f1(hits, called + present, seed=seed))
+    return _Shares(accuracy, precision, recall, specificity, npv, f1_scores(hits, called + present, seed=seed))
 
 
-def _f1(hits: npt.NDArray[np.float64], of: npt.NDArray[np.float64], *, seed: int) -> tuple[Estimate | None, ...]:
-    """2 × hits / (called + present) of each label; hits, of: [groups, classes]. It is no share of trials, so it has no exact bounds at 0 and 1."""
+def f1_scores(hits: npt.NDArray[np.float64], of: npt.NDArray[np.float64], *, seed: int = 0) -> tuple[Estimate | None, ...]:
+    """2 × hits / (called + present) of each label; hits, of = called + present: [groups, classes].
+
+    It is no share of trials, so it has no exact bounds at 0 and 1.
+    """
 
     def ratios(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         drawn = draws @ of

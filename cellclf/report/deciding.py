@@ -10,6 +10,7 @@ from cellclf.errors import EvaluationError
 from cellclf.evaluation.abstention import certainty, choose_abstention, coverage_error_curve
 from cellclf.evaluation.bootstrap import bootstrap_shares, group_numbers, group_sums
 from cellclf.evaluation.decision import decide, positive_number
+from cellclf.evaluation.metrics import f1_scores
 from cellclf.evaluation.operating_point import choose_operating_point
 from cellclf.report.comparing import Candidate
 from cellclf.report.figures import Decided, Doubt, Operating, WantedPoint
@@ -70,10 +71,11 @@ def decided(positive: Bools, right: Bools, present: Bools, groups: Sequence[str]
     called, hit = positive.mean(axis=0), (positive & present).mean(axis=0)
     cleared = (~positive & ~present).mean(axis=0)
     numbers = group_numbers(groups)
-    hits = np.stack([hit, cleared, right.mean(axis=0), hit, cleared, 2 * hit], axis=1)
-    chances = np.stack([present, ~present, np.ones(len(present)), called, 1 - called, called + present], axis=1).astype(float)
-    sensitivity, specificity, accuracy, ppv, npv, f1 = bootstrap_shares(group_sums(hits, numbers), group_sums(chances, numbers))
+    hits = np.stack([hit, cleared, right.mean(axis=0), hit, cleared], axis=1)
+    chances = np.stack([present, ~present, np.ones(len(present)), called, 1 - called], axis=1).astype(float)
+    sensitivity, specificity, accuracy, ppv, npv = bootstrap_shares(group_sums(hits, numbers), group_sums(chances, numbers))
     assert accuracy is not None  # there is an image
+    (f1,) = f1_scores(group_sums(hit[:, None], numbers), group_sums((called + present)[:, None], numbers))
     return Decided(sensitivity=sensitivity, specificity=specificity, accuracy=accuracy, ppv=ppv, npv=npv, f1=f1)
 
 

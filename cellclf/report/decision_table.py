@@ -31,12 +31,12 @@ def decision_table(section: Section) -> Table:
             continue
         rows.append((Cell(f"{model.number}  {model.title}"), Cell("usual", "most probable"), *_shares(point.usual, model)))
         if point.chosen is None:
-            rows.append((Cell(f"{model.number}  {model.title}"), Cell("none", point.refused), *(Cell(_NONE),) * 5))
+            rows.append((Cell(f"{model.number}  {model.title}"), Cell("none", point.refused), *(Cell(_NONE),) * len(_shares(point.usual, model))))
             continue
         mean = sum(point.thresholds) / len(point.thresholds)
         several = f", {min(point.thresholds):.3f} to {max(point.thresholds):.3f} over seeds" if len(point.thresholds) > 1 else ""
         rows.append((Cell(f"{model.number}  {model.title}"), Cell("chosen", f"at {mean:.3f}{several}"), *_shares(point.chosen, model)))
-    return Table(("Model", "Threshold", "Sensitivity, %", "Specificity, %", "Accuracy, %", "PPV, %", "NPV, %"), tuple(rows))
+    return Table(("Model", "Threshold", "Sensitivity, %", "Specificity, %", "Accuracy, %", "PPV, %", "NPV, %", "F1, %"), tuple(rows))
 
 
 def label_table(section: Section) -> Table | None:
@@ -54,7 +54,9 @@ def label_table(section: Section) -> Table | None:
 
 
 def _shares(found: Decided, model: ModelFigures) -> tuple[Cell, ...]:
-    return tuple(_cell(each, leaks=bool(model.test.leak)) for each in (found.sensitivity, found.specificity, found.accuracy, found.ppv, found.npv))
+    return tuple(
+        _cell(each, leaks=bool(model.test.leak)) for each in (found.sensitivity, found.specificity, found.accuracy, found.ppv, found.npv, found.f1)
+    )
 
 
 def _cell(share: Estimate | None, *, leaks: bool) -> Cell:

@@ -79,20 +79,22 @@ def images(tmp_path: Path) -> list[Sample]:
 
 def test_each_answer_is_checked_against_what_is_expected(images: list[Sample]) -> None:
     with service(lambda _, name: (200, {"path": name, **RIGHT, **list(KINDS.values())[int(name)]})) as port:
-        found = send_at_rate(port, images, rate=10 * len(KINDS), seconds=1, connections=4)
+        found = send_at_rate(port, images, rate=10 * len(KINDS), seconds=1, most_connections=4)
     rounds, rest = divmod(found["sent"], len(KINDS))
     assert rounds >= 9
     assert found["statuses"] == {"200": found["sent"]}
     assert found["wrong"] == WRONG * rounds + max(0, rest - 2)
-    assert (found["missing"], found["unasked"], found["connection_errors"]) == (0, 0, 0)
+    assert all(found[key] == 0 for key in ("missing", "unsent", "asked_anew", "unasked", "connection_errors"))
+    assert found["sent_per_second"] == pytest.approx(10 * len(KINDS), abs=2)
     assert found["accepted_ms"]["p50"] > 0
 
 
 def test_refusals_faults_and_missing_answers_are_counted_apart(images: list[Sample]) -> None:
     kinds = {0: (200, {"path": "0", **RIGHT}), 1: (503, {}), 2: (500, {}), 3: None}
     with service(lambda _, name: kinds[int(name)]) as port:
-        found = send_at_rate(port, images[:4], rate=40, seconds=1, connections=4)
+        found = send_at_rate(port, images[:4], rate=40, seconds=1, most_connections=4)
     assert found["missing"] == found["connection_errors"] >= 9
+    assert (found["sent"] - found["asked_anew"], found["unsent"]) == (41, 0), "40 a second, at 0 and at the last moment"
     assert set(found["statuses"]) == {"200", "503", "500"}
     assert sum(found["statuses"].values()) + found["missing"] == found["sent"]
     assert found["refused_ms"]
@@ -102,7 +104,7 @@ def test_refusals_faults_and_missing_answers_are_counted_apart(images: list[Samp
 def test_hostile_requests_are_counted_by_kind_and_their_answers_are_no_images(images: list[Sample]) -> None:
     hostile = [Hostile("nowhere", "/none", {}, b"x"), Hostile("elsewhere", "/nothing", {"x-a": "b"}, b"")]
     with service(lambda _, name: (200, {"path": name, **RIGHT})) as port:
-        found = send_at_rate(port, images, rate=50, seconds=1, connections=4, hostile=hostile, hostile_every=5)
+        found = send_at_rate(port, images, rate=50, seconds=1, most_connections=4, hostile=hostile, hostile_every=5)
     each = [counts["404"] for counts in found["hostile_statuses"].values()]
     assert set(found["hostile_statuses"]) == {"nowhere", "elsewhere"}
     assert sum(each) == found["sent"] // 5

@@ -44,7 +44,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], io.StringIO]:
 
     def make(terminal: bool) -> io.StringIO:
         stream = io.StringIO()
-        monkeypatch.setattr(display, "err", Console(file=stream, force_terminal=terminal, width=150, color_system=None, legacy_windows=False))
+        console = Console(file=stream, force_terminal=terminal, force_interactive=terminal, width=150, color_system=None, _environ={"TERM": "xterm"})
+        monkeypatch.setattr(display, "err", console)
         return stream
 
     return make

@@ -68,6 +68,14 @@ def test_each_label_of_one_run_has_the_figures_that_evaluation_gives(tmp_path: P
         assert (own.f1.low, own.f1.high) == pytest.approx((other.f1_estimate.low, other.f1_estimate.high), abs=0.02)
 
 
+def test_a_perfect_label_has_exact_bounds_but_for_its_f1_which_is_no_share_of_trials() -> None:
+    present = np.array([1, 1, 1, 0, 0, 0], dtype=bool)
+    found = decided(present[None], np.ones((1, 6), dtype=bool), present, [str(place) for place in range(6)])
+    assert found.sensitivity is not None and found.sensitivity.low is not None and found.sensitivity.low < 1
+    assert found.f1 is not None
+    assert (found.f1.value, found.f1.low, found.f1.high) == (1, None, None)
+
+
 def test_several_runs_have_a_threshold_each_and_are_averaged(tmp_path: Path) -> None:
     found = operating_of(candidate(tmp_path, TWO, (0, 1, 2)), WantedPoint(min_sensitivity=0.8))
     alone = [operating_of(candidate(tmp_path / str(seed), TWO, (seed,)), WantedPoint(min_sensitivity=0.8)) for seed in (0, 1, 2)]

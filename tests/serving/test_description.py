@@ -1,5 +1,6 @@
 """The OpenAPI description: it is one, it is complete, and what schemathesis makes of it never gets a 5xx or an undescribed answer."""
 
+import contextlib
 import re
 from typing import Any
 
@@ -19,7 +20,7 @@ EXAMPLES = 25
 def test_what_the_description_allows_or_does_not_is_answered_as_it_says(mode: GenerationMode) -> None:
     """Allowed or not, an answer has a status, a type and a form that are described, and is never a 5xx but for the described refusals."""
     checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
-    met: list[int] = []
+    met: set[str] = set()
 
     def check(operation: Any) -> None:
         @given(case=operation.as_strategy(generation_mode=mode))
@@ -27,7 +28,8 @@ def test_what_the_description_allows_or_does_not_is_answered_as_it_says(mode: Ge
         def every(case: Any) -> None:
             if len(str(case.path_parameters.get("model_name", ""))) % 2:
                 case.path_parameters["model_name"] = MODEL
-            met.append(case.call_and_validate(checks=checks).status_code)
+            case.call_and_validate(checks=checks)
+            met.add(operation.label)
 
         every()
 
@@ -35,11 +37,10 @@ def test_what_the_description_allows_or_does_not_is_answered_as_it_says(mode: Ge
         operations = [found.ok() for found in schemathesis.openapi.from_url(f"{running.server.address}/openapi.json").get_all_operations()]
         assert len(operations) == 13
         for operation in operations:
-            try:
+            with contextlib.suppress(Unsatisfiable):  # what has no parameters has none that could be wrong
                 check(operation)
-            except Unsatisfiable:
-                assert mode is GenerationMode.NEGATIVE, "what has no parameters has none that could be wrong"
-    assert met
+    everything = {operation.label for operation in operations}
+    assert met >= ({"POST /predict", "POST /v2/models/{model_name}/infer"} if mode is GenerationMode.NEGATIVE else everything)
 
 
 def test_every_route_is_described(running: Running) -> None:

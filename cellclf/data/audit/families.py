@@ -18,7 +18,7 @@ from cellclf.data.cache import OnProgress
 
 __all__ = ["FAMILIES_VERSION", "Copy", "Families", "find_families"]
 
-FAMILIES_VERSION = 3
+FAMILIES_VERSION = 4
 """Part of every key under which families are kept; raise it when the same files would give others."""
 
 _FEW = 150

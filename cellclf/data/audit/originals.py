@@ -40,10 +40,13 @@ class Evidence:
         return self.frame_difference > MOST_FRAME_DIFFERENCE or (self.detail is not None and self.detail < usual_detail - LOW_DETAIL)
 
     def weight(self, usual_detail: float) -> float:
-        """1 for a usual pair of one photograph; less for less detail or frames that differ, down to as much as three such pairs against it."""
+        """1 for a usual pair of one photograph; less for less detail or frames that differ, down to as much as three such pairs against it.
+
+        Without detail frames alone may speak, and only against it.
+        """
         frames = max(0.0, self.frame_difference - _FRAME_NOISE) / _FRAME_SCALE
-        less = 0.0 if self.detail is None else (self.detail - usual_detail) / _DETAIL_SCALE
-        return max(_MOST_AGAINST, 1 + less - frames)
+        alike = 0.0 if self.detail is None else 1 + (self.detail - usual_detail) / _DETAIL_SCALE
+        return max(_MOST_AGAINST, alike - frames)
 
 
 def looks_mixed(evidence: Sequence[Evidence]) -> bool:

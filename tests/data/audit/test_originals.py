@@ -47,14 +47,31 @@ def test_members_are_divided_where_pairs_between_two_parts_differ(other: Evidenc
     assert photographs(range(sum(halves)), evidence) == dict.fromkeys(first, 0) | dict.fromkeys(second, halves[0])
 
 
+LOST = Evidence(frame_difference=0.01, detail=None)
+
+
 def test_lost_detail_tells_nothing() -> None:
-    lost = Evidence(frame_difference=0.01, detail=None)
-    assert lost.weight(0.9) == SAME.weight(SAME.detail or 0) == 1
-    assert not lost.against(0.9)
+    assert LOST.weight(0.9) == 0
+    assert not LOST.against(0.9)
     assert Evidence(frame_difference=0.1, detail=None).against(0.9)
-    evidence = {(a, b): lost if b >= 5 else SAME for a, b in combinations(range(10), 2)}
-    assert set(photographs(range(10), evidence).values()) == {0}
-    assert not looks_mixed([lost] * 10)
+    assert not looks_mixed([LOST] * 10)
+
+
+@pytest.mark.parametrize("cut", [2, 4])
+def test_copies_without_detail_neither_divide_one_photograph_nor_join_two(cut: int) -> None:
+    """Eight copies of each photograph, the last `cut` of them too bright to have kept their detail."""
+    first, second = range(8), range(8, 16)
+
+    def told(a: int, b: int) -> Evidence:
+        if any(member % 8 >= 8 - cut for member in (a, b)):
+            return LOST
+        return SAME if (a < 8) == (b < 8) else OTHER_FOCUS
+
+    one = photographs(first, {(a, b): told(a, b) for a, b in combinations(first, 2)})
+    assert {one[member] for member in first} == {0}
+    both = photographs([*first, *second], {(a, b): told(a, b) for a, b in combinations(range(16), 2)})
+    with_detail = [member for member in range(16) if member % 8 < 8 - cut]
+    assert {member: both[member] for member in with_detail} == {member: 0 if member < 8 else 8 for member in with_detail}
 
 
 def test_a_badly_registered_member_makes_no_photograph() -> None:
