@@ -9,7 +9,7 @@ from typing import Any
 from cellclf.data.manifest import Split
 from cellclf.errors import MissingExtraError
 
-__all__ = ["COLOURS", "INK", "SERIES", "Drawing", "draw", "new_figure"]
+__all__ = ["COLOURS", "INK", "SERIES", "Drawing", "draw", "lay_out", "new_figure"]
 
 INK = "#24292f"
 """Text and axes; in the page it becomes the page's own text colour, so that plots follow its light or dark theme."""
@@ -75,9 +75,15 @@ def draw(name: str, build: Callable[[], Any], *, title: str, note: str = "") -> 
         raise MissingExtraError("drawing a report", "train") from error
     with rc_context(_STYLE):  # type: ignore[arg-type]  # its keys are checked when it is entered
         figure = build()
-        figure.draw_without_rendering()  # lay out once, not for each of the two files
-        figure.set_layout_engine(None)
+        lay_out(figure)
         return Drawing(name, title, note, _svg(figure, name, title), _png(figure))
+
+
+def lay_out(figure: Any) -> None:
+    """Settle where everything is, once for both files. Axes of a fixed shape move in the first pass; their titles find room in the second."""
+    for _ in range(2):
+        figure.draw_without_rendering()
+    figure.set_layout_engine(None)
 
 
 def _svg(figure: Any, name: str, title: str) -> str:
