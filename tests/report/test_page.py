@@ -217,7 +217,7 @@ def test_the_operating_point_stands_beside_the_usual_threshold_with_intervals(ma
     assert usual[4].startswith(f"{100 * point.usual.accuracy.value:.1f} ")
     assert chosen[2].startswith(f"{100 * point.chosen.sensitivity.value:.1f} \\[")
     assert refused[1].startswith("none (official-two-s1: a sensitivity of 0.95 is reached only by calling every image positive")
-    assert refused[2:] == ["–"] * 5
+    assert refused[2:] == ["–"] * 6
 
 
 def test_without_a_positive_label_one_line_says_why_there_is_no_threshold(collected: Collected, tmp_path: Path) -> None:
