@@ -32,7 +32,7 @@ class Plan:
     seeds: int
 
 
-SMALL = Plan("images=0.02,size=80,epochs=2,batch=16,weights=none,lr=20", 1)
+SMALL = Plan("images=0.05,size=80,epochs=4,batch=16,weights=none,lr=20", 1)
 PLANS = {
     "B": Plan("images=0.2,size=96,epochs=6,batch=16,backbone=mobilenet:mobilenet025,lr=20", 3),
     "E": Plan("images=0.3,size=96,epochs=5,backbone=mobilenet:mobilenet025,lr=25", 3),
