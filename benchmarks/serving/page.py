@@ -95,7 +95,7 @@ def _overload(part: dict[str, Any]) -> list[str]:
         f"{_judged(1000 * part['refused_late_share'], at_most=0)}; "
         f"99 % of the accepted answered within {part['accepted_ms']['p99']:.0f} ms, of 2 × `--max-queue-ms`, "
         f"{_judged(part['accepted_ms']['p99'], at_most=2 * Settings(threads=1).max_queue_ms)}; answers that are wrong, missing or neither 200 nor "
-        f"a refusal: {_faults(part)}, {_judged(_faults(part), at_most=0)}; "
+        f"a refusal: {_faults(part)}, {_judged(_faults(part), at_most=0)}. "
         f"{_client_of(part, part['asked_images_per_second'])}",
         "",
         *_latencies(part),
