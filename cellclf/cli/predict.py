@@ -62,6 +62,10 @@ def predict(
         inputs = list(itertools.islice(expand(inputs), 2))
         if len(inputs) > 1:
             raise CellclfError(f"--explain {explain} is one picture and there are several images; name a folder")
+        from cellclf.runtime.explain import may_be_written
+
+        if not may_be_written(explain):
+            raise CellclfError(f"--explain {explain}: there is something of that name that is no heat map painted before; name another")
     records = _records(classifier, inputs, batch_size, tunable=device == "auto" and threads is None)
     if explain is not None:
         records = _explained(records, classifier, explain)
@@ -91,7 +95,7 @@ def _records(classifier: Classifier, inputs: list[str], batch_size: int | None, 
 
 def _explained(records: Iterable[Record], classifier: Classifier, target: Path) -> Iterator[Record]:
     """The same records, each prediction's heat map painted over its image before it is passed on."""
-    from cellclf.runtime.explain import write_overlay
+    from cellclf.runtime.explain import may_be_written, write_overlay
 
     explainer, card = classifier.explainer(), classifier.card
     single = target.suffix.lower() == ".png"
@@ -100,7 +104,7 @@ def _explained(records: Iterable[Record], classifier: Classifier, target: Path) 
         if isinstance(record, Prediction):
             path = target if single else target / f"{_picture_name(record)}.png"
             number = 2
-            while path in painted:
+            while not single and (path in painted or not may_be_written(path)):
                 path = target / f"{_picture_name(record)}-{number}.png"
                 number += 1
             painted.add(path)

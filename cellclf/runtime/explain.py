@@ -5,17 +5,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cellclf.card import ModelFile
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError, ModelFileError
 from cellclf.storage import new_file
 
-__all__ = ["Explainer", "overlay", "write_overlay"]
+__all__ = ["Explainer", "may_be_written", "overlay", "write_overlay"]
 
 HEATMAPS = "heatmaps"
 _STRONGEST = 0.65
 """Opacity of a map's highest place."""
+
+_MADE_BY = "cellclf heat map"
+_HEAD_BYTES = 256
 
 
 class Explainer:
@@ -59,6 +63,18 @@ def overlay(image: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
 
 
 def write_overlay(target: Path, image: Pixels, heat: npt.NDArray[np.float32]) -> None:
-    """Write the overlay as a PNG; nothing half-written is left."""
+    """Write the overlay as a PNG that says what it is; nothing half-written is left."""
+    said = PngInfo()
+    said.add_text("Software", _MADE_BY)
     with new_file(target) as temporary:
-        Image.fromarray(overlay(image, heat)).save(temporary, format="PNG")
+        Image.fromarray(overlay(image, heat)).save(temporary, format="PNG", pnginfo=said)
+
+
+def may_be_written(target: Path) -> bool:
+    """Whether nothing is there, or an overlay that was painted before: whatever else it is, is somebody's."""
+    if not target.exists():
+        return True
+    if not target.is_file():
+        return False
+    with target.open("rb") as stream:
+        return b"tEXtSoftware\0" + _MADE_BY.encode() in stream.read(_HEAD_BYTES)

@@ -298,6 +298,23 @@ def test_explain_paints_where_the_network_looked(cli: Cli, model_file: Path, sam
     assert painted == {f"{path.stem}-{label}.png" for path, label in zip(images, labels, strict=True)}
 
 
+def test_explain_paints_over_its_own_pictures_and_over_nothing_else(cli: Cli, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
+    image = tmp_path / "cell.png"
+    shutil.copy(sorted((sample_folder / "TEST").rglob("*.jpeg"))[0], image)
+    before = image.read_bytes()
+    assert "name another" in error_line(cli("predict", image, "--model", model_file, "--explain", image))
+    (tmp_path / "folder.png").mkdir()
+    assert "name another" in error_line(cli("predict", image, "--model", model_file, "--explain", tmp_path / "folder.png"))
+    for _ in range(2):
+        assert cli("predict", image, "--model", model_file, "--explain", tmp_path / "seen.png").code == 0
+    label = json.loads(cli("predict", image, "--model", model_file, "--json").out)[0]["label"]
+    shutil.copy(image, tmp_path / f"cell-{label}.png")
+    for _ in range(2):
+        assert cli("predict", image, "--model", model_file, "--explain", tmp_path).code == 0
+    assert image.read_bytes() == (tmp_path / f"cell-{label}.png").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.glob("cell-*")) == [f"cell-{label}-2.png", f"cell-{label}.png"]
+
+
 def test_explain_wants_a_folder_for_several_images(cli: Cli, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
     images = sorted((sample_folder / "TEST").rglob("*.jpeg"))[:2]
     done = cli("predict", *images, "--model", model_file, "--explain", tmp_path / "seen.png")
