@@ -131,7 +131,7 @@ def measure(seconds: float) -> dict[str, Any]:
     pixels = largest_pixels(arguments)
     images = [sample.content for sample in samples(Classifier(MODEL, device="cpu"), 64)]
     with Service(cellclf_serve(*arguments)) as service:
-        found: dict[str, Any] = {"arguments": arguments, "ready_s": service.ready_s, "idle_mb": service.resident_mb()}
+        found: dict[str, Any] = {"arguments": arguments, "clients": _CLIENTS, "ready_s": service.ready_s, "idle_mb": service.resident_mb()}
         found["images"] = "images of the blood-cell test set" if find(DATASETS["blood-cells"]) else "images of the drawn sample"
         found["start_processor_s"] = before = service.processor_s()
         answered = ask(service, "/predict", images, seconds)
@@ -150,11 +150,11 @@ def page_of(found: dict[str, Any]) -> str:
         f"{name} {machine['packages'][name]}" for name in ("cellclf", "numpy", "onnxruntime-gpu", "onnxruntime") if name in machine["packages"]
     )
     rows = [
-        ("at rest", "idle_mb", ""),
+        ("at rest (then)", "idle_mb", ""),
         (found["images"], "ordinary_mb", found["ordinary"]),
         ("with heat maps", "heat_maps_mb", found["heat_maps"]),
         (f"images of {pixels / 1e6:g} million pixels with transparency", "largest_mb", found["largest"]),
-        ("afterwards", "after_mb", ""),
+        ("afterwards (then)", "after_mb", ""),
     ]
     table = [
         f"| {name} | {found[key]:.0f} | {', '.join(f'{count} × {status}' for status, count in dict(told or {}).items())} |"
@@ -166,9 +166,10 @@ def page_of(found: dict[str, Any]) -> str:
         "# What a pod needs",
         "",
         f"Written by `{found['command']}`; no figure is typed. `cellclf serve {' '.join(found['arguments'])}`,",
-        f"{_CLIENTS} clients, on {machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}.",
+        f"{found['clients']} clients, on {machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions},",
+        f"commit {machine['git_commit']}.",
         "",
-        "| | highest memory so far, MB | answers by status |",
+        "| | memory, MB: the highest so far, or what it is then | answers by status |",
         "|---|---|---|",
         *table,
         "",

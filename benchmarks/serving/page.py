@@ -136,7 +136,8 @@ def _soak(part: dict[str, Any]) -> list[str]:
         f"The service or a worker of it ended {ends:.0f} times, {_judged(ends, at_most=0)}; exit code {part['exit_code']}. "
         f"Memory, median of the second third → of the last: {middle:.0f} → {last:.0f} MB, "
         f"{last / middle:.3f} times, {_judged(last / middle, at_most=_GROWTH)}; "
-        f"at most {max(memory):.0f}. {_client_of(part, part['images_per_second'])}",
+        f"at most {max(memory):.0f}. Refused later than {1000 * REFUSED_S:.0f} ms: {1000 * part['refused_late_share']:.0f} ‰ of those refused "
+        f"(the target is the overload's). {_client_of(part, part['images_per_second'])}",
         "",
         *_latencies(part),
         "",

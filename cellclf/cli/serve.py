@@ -42,7 +42,8 @@ def serve(
     ] = None,
     sha256: Annotated[list[str] | None, typer.Option(help="Refuse other files; once for each allowed.", rich_help_panel=_ACCESS)] = None,
     api_keys_file: Annotated[
-        Path | None, typer.Option(help="API keys, one a line, as `name key`. Also: $CELLCLF_API_KEYS.", rich_help_panel=_ACCESS)
+        Path | None,
+        typer.Option(help="API keys, one a line, as `name key`. Also: $CELLCLF_API_KEYS, keys alone, between commas.", rich_help_panel=_ACCESS),
     ] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody in, from other machines too.", rich_help_panel=_ACCESS)] = False,
     max_batch: Annotated[int, typer.Option(min=1, help="Images a batch.", rich_help_panel=_LOAD)] = 16,

@@ -18,7 +18,8 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
         """A connection that is closed where its head is too large, or does not come in time."""
 
         _head_bytes = 0
-        _in_head = True
+        _in_head = _between = True
+        _begun = 0
         _late: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -36,11 +37,12 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            """Bytes came; count those of a head that is not complete."""
+            """Bytes came; count those of a head that is not complete. One that began behind another request's bytes counts from the next on."""
             if self.transport.is_closing():
                 return
+            beginning, self._begun = int(self._between), 0
             super().data_received(data)
-            if self._in_head:
+            if self._in_head and self._begun == beginning:
                 self._head_bytes += len(data)
                 if self._head_bytes > max_header_bytes and not self.transport.is_closing():
                     self.transport.write(_HEAD_TOO_LARGE)
@@ -49,7 +51,8 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
         def on_message_begin(self) -> None:
             """A head begins."""
             super().on_message_begin()
-            self._in_head, self._head_bytes = True, 0
+            self._in_head, self._between, self._head_bytes = True, False, 0
+            self._begun += 1
             if self._late is None:
                 self._late = self.loop.call_later(header_s, self.transport.close)
 
@@ -58,6 +61,11 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
             self._in_head = False
             self._stop_timer()
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            """A request has ended."""
+            self._between = True
+            super().on_message_complete()
 
         def _stop_timer(self) -> None:
             if self._late is not None:

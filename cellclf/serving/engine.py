@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellclf.errors import InferenceError, ModelFileError
+from cellclf.serving.logs import event
 from cellclf.serving.refusals import RefusedError
 from cellclf.serving.runners import Answer, Runner, WorkerDiedError
 from cellclf.serving.work import Image, Network, Record, Work
@@ -145,14 +147,18 @@ class Engine:
         """Batches, until told to stop. An error that nobody foresaw is this batch's only: its requests get 500, and another thread takes over."""
         runner.begin()
         batch: list[_Job] = []
+        ended = False
         try:
             while batch := self._take():
                 started, deaths = time.monotonic(), runner.deaths
                 records = _records(runner, [job for job in batch if not job.work.gone])
                 self._hand_over(batch, records, time.monotonic() - started, steady=runner.deaths == deaths)
+                batch = []  # an error of taking the next one is not this one's
+            ended = True
         finally:
             if batch:
                 self._hand_over(batch, RefusedError(500, "the service failed on this batch; its log says how", reason="bug"), 0.0, steady=False)
+            if not ended:
                 self._start_worker(runner)
 
     def _take(self) -> list[_Job]:
@@ -223,7 +229,8 @@ def _records(runner: Runner, jobs: Sequence[_Job]) -> list[tuple[_Job, Record]] 
             found = list(zip(jobs, runner.run(network, [job.image for job in jobs], size_px=size_px), strict=True))
         except WorkerDiedError:
             found = _one_by_one(runner, jobs)
-    except (InferenceError, ModelFileError):
+    except (InferenceError, ModelFileError) as error:
+        event("inference", logging.ERROR, outcome="failed", images=len(jobs), reason=str(error))
         return RefusedError(500, "the network could not be run on these images", reason="inference")
     failed = [(job, network.failure(job.work.names[job.index], answer)) for job, answer in found if isinstance(answer, str)]
     read = [(job, answer) for job, answer in found if not isinstance(answer, str)]

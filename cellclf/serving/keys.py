@@ -12,7 +12,7 @@ from cellclf.errors import ServingError
 __all__ = ["KEYS_VARIABLE", "Keys", "read_keys"]
 
 KEYS_VARIABLE = "CELLCLF_API_KEYS"
-"""Environment variable of keys, separated by commas or white space."""
+"""Environment variable of keys without names, separated by commas or line ends."""
 
 _SHORTEST = 16
 
@@ -45,8 +45,10 @@ def read_keys(path: Path | None, environment: Mapping[str, str] = os.environ) ->
             raise ServingError(f"keys file {path} cannot be read: {error}") from error
         if not any(lines):
             raise ServingError(f"keys file {path} holds no key; write one a line, as `name key`")
-    lines += re.split(r"[\s,]+", environment.get(KEYS_VARIABLE, ""))
-    return Keys(_named(line for line in lines if line))
+    given = [key.strip() for key in re.split(r"[,\r\n]", environment.get(KEYS_VARIABLE, ""))]
+    if any(len(key.split()) > 1 for key in given):
+        raise ServingError(f"a key of ${KEYS_VARIABLE} holds white space: separate keys by commas; `name key` is for --api-keys-file")
+    return Keys(_named(line for line in [*lines, *given] if line))
 
 
 def _named(lines: Iterable[str]) -> dict[str, str]:

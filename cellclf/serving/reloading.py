@@ -30,13 +30,14 @@ def stamp_of(path: Path) -> Stamp:
 class Reloader:
     """Looks at each file every settings.reload_s seconds. A file is tried once for each change that is seen, so that half a copy is tried again.
 
+    stamps: of each file, by the name of its model, too: several may be served from one file.
     prepare: lets the workers make ready for a network before it takes over.
     """
 
     def __init__(
         self,
         models: Models,
-        stamps: dict[Path, Stamp],
+        stamps: dict[tuple[str, Path], Stamp],
         metrics: Metrics,
         settings: Settings,
         *,
@@ -53,10 +54,10 @@ class Reloader:
     async def look(self) -> None:
         """Look at every file once."""
         for model in list(self._models):
-            path = model.source.path
-            stamp = await asyncio.to_thread(stamp_of, path)
-            if stamp is not None and stamp != self._stamps.get(path):
-                self._stamps[path] = stamp
+            stamp = await asyncio.to_thread(stamp_of, model.source.path)
+            key = model.name, model.source.path
+            if stamp is not None and stamp != self._stamps.get(key):
+                self._stamps[key] = stamp
                 await self._try(model)
 
     async def _try(self, old: ServedModel) -> None:

@@ -70,7 +70,7 @@ class Server:
                 f"{host} can be reached from other machines: give keys with --api-keys-file or $CELLCLF_API_KEYS, or say --no-auth to let all in"
             )
         _ignore_broken_pipes()
-        stamps = {source.path: stamp_of(source.path) for source in sources}
+        stamps = {(source.name, source.path): stamp_of(source.path) for source in sources}
         self.settings, self.listener = settings, listener
         self.service = _service(sources, settings, keys)
         self._reloader = Reloader(self.service.models, stamps, self.service.metrics, settings, prepare=self.service.engine.prepare)

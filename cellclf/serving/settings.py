@@ -1,6 +1,7 @@
 """Everything a service can be told, with its defaults and their units. Imports nothing of ours but errors and what decoding takes."""
 
 import ipaddress
+import math
 from dataclasses import dataclass, fields
 
 from cellclf.data.decoding import BYTES_A_PIXEL
@@ -52,8 +53,15 @@ class Settings:
         may_be_zero = ("processes", "max_wait_ms", "unready_s", "reload_s")
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ServingError(f"{name} {value} must be a finite number")
             if value is not None and (value < 0 or (value == 0 and name not in may_be_zero)):
                 raise ServingError(f"{name} {value} must be {'at least 0' if name in may_be_zero else 'more than 0'}")
+        if self.max_body_bytes > self.max_buffered_bytes:
+            raise ServingError(
+                f"a request may have {self.max_body_bytes // _MIB} MiB (--max-body-mb), and all requests together hold at most "
+                f"{self.max_buffered_bytes // _MIB} MiB: such a request could never be answered"
+            )
         if self.deadline_ms > self.drain_s * 1000:
             raise ServingError(
                 f"requests may take {self.deadline_ms:g} ms (--deadline-ms), and are given {self.drain_s:g} s to end after SIGTERM (--drain-s): "

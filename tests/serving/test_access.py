@@ -1,4 +1,5 @@
 import os
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_keys_come_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
     assert [keys.holder(key.encode()) for key in (SECOND, "third-key-0123456789", "fourth-key-0123456789")] == ["key2", "key3", "key4"]
     assert keys.holder(b"") is None
     assert not read_keys(None, {})
+
+
+@pytest.mark.parametrize("given", [f"radiology-department {FIRST}", f"{FIRST} {SECOND}", f"{FIRST},a {SECOND}", f"{FIRST}\t{SECOND}"])
+def test_a_name_in_the_environment_never_becomes_a_key(given: str) -> None:
+    with pytest.raises(ServingError, match=r"separate keys by commas; `name key` is for --api-keys-file") as found:
+        read_keys(None, {KEYS_VARIABLE: given})
+    assert FIRST not in str(found.value)
+
+
+def test_keys_of_the_environment_may_stand_on_lines() -> None:
+    keys = read_keys(None, {KEYS_VARIABLE: f"{FIRST}\n{SECOND}\r\n"})
+    assert [keys.holder(key.encode()) for key in (FIRST, SECOND)] == ["key1", "key2"]
 
 
 @pytest.mark.parametrize("text", ["", "# none\n", "short\n", f"a b {FIRST}\n", f"a {FIRST}\na {SECOND}\n"])
@@ -113,7 +126,14 @@ def test_a_port_in_use_is_an_error_that_names_it() -> None:
             bind("127.0.0.1", port)
 
 
-@pytest.mark.parametrize("wrong", [{"threads": 0}, {"max_pixels": -1}, {"max_wait_ms": -1.0}, {"rate": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"threads": 0}, {"max_pixels": -1}, {"max_wait_ms": -1.0}, {"rate": 0.0}, {"max_wait_ms": inf}, {"drain_s": inf}, {"rate": nan}]
+)
 def test_a_setting_that_cannot_be_is_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(ServingError, match=next(iter(wrong))):
         Settings(**{"threads": 1, **wrong})  # type: ignore[arg-type]  # as a caller would get it wrong
+
+
+def test_a_request_may_not_be_larger_than_all_requests_together() -> None:
+    with pytest.raises(ServingError, match=r"400 MiB .--max-body-mb., and all requests together hold at most 256 MiB"):
+        Settings(threads=1, max_body_bytes=400 << 20)

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 
 from tests.serving.conftest import WAIT_S, Running, picture, serving, wait_until
 
@@ -30,6 +31,28 @@ def test_a_head_without_end_is_refused() -> None:
                 answer = everything(wire)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
         assert running.client.get("/v2").status_code == 200
+
+
+def test_a_request_before_a_head_that_is_not_complete_is_answered() -> None:
+    """A client that sends the next request before the answer; the first one's bytes are not the second one's head."""
+    image = picture(1, (600, 400))
+    assert len(image) > 10_000
+    first = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(image) + image
+    with serving(max_header_bytes=10_000) as running:
+        for pieces in ([first + b"GET /v2 HTTP/1.1\r\n"], [first[:5000], first[5000:] + b"GET /v2 HTTP/1.1\r\n"]):
+            with wire_to(running) as wire:
+                for piece in pieces:
+                    wire.sendall(piece)
+                    time.sleep(0.1)  # so that the service reads what was sent so far alone
+                wire.sendall(b"Host: x\r\nConnection: close\r\n\r\n")
+                answer = everything(wire)
+            assert answer.count(b"HTTP/1.1 200 ") == 2, answer[:200]
+        with wire_to(running) as wire:
+            wire.sendall(first + b"GET /v2 HTTP/1.1\r\nX-Long: ")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(30):
+                    wire.sendall(b"a" * 1000)
+            assert b"HTTP/1.1 431 " in everything(wire) or not running.service.engine.queued
 
 
 def test_a_head_that_does_not_come_closes_the_connection() -> None:

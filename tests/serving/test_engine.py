@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -237,7 +238,9 @@ def test_networks_are_never_mixed_in_a_batch() -> None:
 
 
 @pytest.mark.parametrize("error", [InferenceError("no"), ZeroDivisionError("a bug")])
-def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", told.append)
     broken, network = Counting(error), Counting()
@@ -254,6 +257,32 @@ def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(error: Ex
 
     run(scenario)
     assert [each.exc_value for each in told] == ([] if isinstance(error, InferenceError) else [error])
+    logged = [record for record in caplog.records if record.name == "cellclf.serving" and record.getMessage() == "inference"]
+    assert len(logged) == isinstance(error, InferenceError), "the answer says only that it failed, and the log why"
+
+
+def test_an_error_of_taking_a_batch_costs_no_worker_and_no_batch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    network, take, calls = Counting(), Engine._take, itertools.count()
+
+    def fails_once(engine: Engine) -> Any:
+        if next(calls) == 1:
+            raise ZeroDivisionError("a bug")
+        return take(engine)
+
+    monkeypatch.setattr(Engine, "_take", fails_once)
+
+    async def scenario(engine: Engine) -> None:
+        for number in (1, 2, 3):
+            work = work_of(network, [pixels(number)])
+            engine.submit(work)
+            assert labels(await work.future) == [str(number)]
+        assert (engine.running, engine._busy) == (0, 0)
+
+    run(scenario, by=runners(1))
+    assert [str(each.exc_value) for each in told] == ["a bug"]
+    assert network.batches == [1, 1, 1]
 
 
 async def held(engine: Engine, network: Counting) -> None:

@@ -1,5 +1,6 @@
 """What happens past capacity, past a deadline, when a client leaves, and at the end. Networks are held, so that nothing depends on time."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from cellclf.errors import ServingError
+from cellclf.serving import service as service_module
 from cellclf.serving.settings import Settings
 from tests.serving.conftest import WAIT_S, HeldNetwork, Running, connection, picture, send_in_background, serving, wait_until
 
@@ -139,13 +141,27 @@ def test_a_client_that_leaves_gives_its_place_free_and_is_never_run(hold: Hold) 
         assert network.batches == [1]
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_holds_nothing() -> None:
+def test_a_client_that_leaves_in_the_middle_of_its_body_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "_ARRIVING_S", WAIT_S)
     with serving() as running:
         with socket.create_connection(("127.0.0.1", running.port)) as wire:
             wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
             wait_until(lambda: running.service.budget.held_bytes > 0)
             assert running.service.engine.arriving == 1
         wait_until(lambda: (running.service.budget.held_bytes, running.service.engine.arriving) == (0, 0))
+
+
+def test_bodies_that_stall_keep_nobody_out() -> None:
+    """Each of them counts as an image that waits, for a moment only: by the time an image takes here, three would fill the queue."""
+    with serving(max_queue_ms=500, threads=1) as running, contextlib.ExitStack() as stack:
+        running.service.engine.observe(1, 0.4)
+        for _ in range(3):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+            wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\nx")
+        wait_until(lambda: running.service.budget.held_bytes >= 3)
+        wait_until(lambda: running.service.engine.arriving == 0)
+        assert running.service.engine.wait_s == 0
+        assert running.post("/predict", content=picture(1)).status_code == 200
 
 
 def test_a_body_that_does_not_come_in_time_is_408() -> None:
@@ -156,7 +172,7 @@ def test_a_body_that_does_not_come_in_time_is_408() -> None:
 
 
 def test_requests_together_hold_no_more_memory_than_allowed() -> None:
-    with serving(max_buffered_bytes=100_000) as running:
+    with serving(max_buffered_bytes=100_000, max_body_bytes=100_000) as running:
         with socket.create_connection(("127.0.0.1", running.port)) as wire:
             wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n" + bytes(80_000))
             wait_until(lambda: running.service.budget.held_bytes >= 80_000)

@@ -44,6 +44,14 @@ def test_a_changed_file_takes_over_once_it_is_proven(file: Path, tmp_path: Path)
         ]
 
 
+def test_a_file_that_is_served_under_two_names_takes_over_under_both(file: Path, tmp_path: Path) -> None:
+    with serving(f"one={file}", f"two={file}", reload_s=0.01) as running:
+        resigned(SHIPPED, tmp_path / "new", card=CHANGES).replace(file)
+        wait_until(lambda: replaced(running, "one") == replaced(running, "two") == 1)
+        versions = {running.post(f"/predict?model={name}", content=picture(1)).headers["x-model-version"] for name in ("one", "two")}
+        assert versions == {read_model_file(file).fingerprint[:12]}
+
+
 @pytest.mark.parametrize("how", ["cut", "other numbers", "no model"])
 def test_where_the_changed_file_fails_the_old_one_stays_in_service(file: Path, tmp_path: Path, how: str) -> None:
     with serving(file, reload_s=0.01) as running:
