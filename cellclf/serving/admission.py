@@ -28,7 +28,7 @@ class Admission:
     def queue(self, images: int, deadline: float) -> None:
         """Raise RefusedError 503 where so many images, of a request that was let in, cannot be answered in time."""
         engine, settings = self._engine, self._settings
-        waiting, wait_s = engine.queued + engine.arriving, engine.wait_s
+        wait_s, waiting = engine.wait_s, engine.queued + engine.arriving
         if waiting and waiting + images > settings.max_queue_images:
             raise RefusedError(503, f"{waiting} images wait already", reason="queue", retry_after_s=wait_s)
         if wait_s * 1000 > settings.max_queue_ms:

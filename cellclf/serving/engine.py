@@ -20,6 +20,9 @@ from cellclf.serving.work import Image, Network, Record, Work
 
 __all__ = ["BatchDone", "Engine"]
 
+_ARRIVING_S = 0.25
+"""A request that is being received for longer is slow, or stalls: whether its images can wait is asked again when they are here."""
+
 _NEWEST_COUNTS = 0.2
 """Weight of the newest batch in the running mean of the time an image takes."""
 
@@ -66,6 +69,7 @@ class Engine:
         self._busy = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._receiving: dict[int, float] = {}
         self._numbers = itertools.count(1)
         self._threads: list[threading.Thread] = []
 
@@ -81,12 +85,25 @@ class Engine:
 
     @property
     def wait_s(self) -> float:
-        """How long an image that comes now will wait for a worker, by the last batches; a request on its way counts as one image.
+        """How long an image that comes now will wait for a worker, by the last batches; a request on its way counts as one image, unless it stalls.
 
         Where every worker is busy, its batch is half done on average.
         """
+        self._forget_stalled()
         before = self._queued + self.arriving + (self._running / 2 if self._busy == self.workers else 0)
         return before * self.seconds_per_image / self.workers
+
+    def begin_receiving(self) -> int:
+        """A request begins to be received; the number by which its end is told."""
+        number = next(self._numbers)
+        self._receiving[number] = time.monotonic()
+        self.arriving = len(self._receiving)
+        return number
+
+    def end_receiving(self, number: int) -> None:
+        """The request is here, or given up."""
+        self._receiving.pop(number, None)
+        self.arriving = len(self._receiving)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the workers; results are handed to this loop."""
@@ -137,6 +154,12 @@ class Engine:
         """A request was refused by the time an image takes although nothing is being run that could correct it: believe a little less in it."""
         if not self._queued and not self._running:
             self.seconds_per_image *= 1 - _NEWEST_COUNTS
+
+    def _forget_stalled(self) -> None:
+        """Count those no more that are being received for long, so that they keep nobody out."""
+        latest = time.monotonic() - _ARRIVING_S
+        while self._receiving and (oldest := next(iter(self._receiving.items())))[1] < latest:
+            self.end_receiving(oldest[0])
 
     def _start_worker(self, runner: Runner) -> None:
         thread = threading.Thread(target=self._work, args=(runner,), name=f"worker-{next(self._numbers)}", daemon=True)

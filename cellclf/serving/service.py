@@ -26,9 +26,6 @@ __all__ = ["TIMEOUT_HEADER", "Service"]
 TIMEOUT_HEADER = b"x-timeout-ms"
 """In how many milliseconds a client wants its answer; more than the service's own deadline is that."""
 
-_ARRIVING_S = 0.25
-"""A request that is being received for longer is slow, or stalls: whether its images can wait is asked again when they are here."""
-
 
 @dataclass(frozen=True)
 class Service:
@@ -77,22 +74,12 @@ class Service:
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
-        """While a request's body is being received; one that stalls counts for a moment only, so that it keeps nobody out."""
-        counted = True
-
-        def arrived() -> None:
-            nonlocal counted
-            if counted:
-                counted = False
-                self.engine.arriving -= 1
-
-        self.engine.arriving += 1
-        timer = asyncio.get_running_loop().call_later(_ARRIVING_S, arrived)
+        """While a request's body is being received."""
+        number = self.engine.begin_receiving()
         try:
             yield
         finally:
-            timer.cancel()
-            arrived()
+            self.engine.end_receiving(number)
 
     async def records(self, exchange: Exchange, model: ServedModel, named: Sequence[tuple[str, Image]], *, deadline: float) -> list[Record]:
         """One record an image, in order. Raises RefusedError 429, 500, 503, 504; ClientGoneError where the client leaves."""

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from cellclf.errors import ServingError
-from cellclf.serving import service as service_module
+from cellclf.serving import engine as engine_module
 from cellclf.serving.settings import Settings
 from tests.serving.conftest import WAIT_S, HeldNetwork, Running, connection, picture, send_in_background, serving, wait_until
 
@@ -142,7 +142,7 @@ def test_a_client_that_leaves_gives_its_place_free_and_is_never_run(hold: Hold) 
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "_ARRIVING_S", WAIT_S)
+    monkeypatch.setattr(engine_module, "_ARRIVING_S", WAIT_S)
     with serving() as running:
         with socket.create_connection(("127.0.0.1", running.port)) as wire:
             wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
@@ -151,17 +151,20 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_holds_nothing(monkeypatc
         wait_until(lambda: (running.service.budget.held_bytes, running.service.engine.arriving) == (0, 0))
 
 
-def test_bodies_that_stall_keep_nobody_out() -> None:
-    """Each of them counts as an image that waits, for a moment only: by the time an image takes here, three would fill the queue."""
+def test_bodies_that_stall_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them counts as an image that waits, for a moment only: by the time an image takes here, two fill the queue."""
+    monkeypatch.setattr(engine_module, "_ARRIVING_S", WAIT_S)
     with serving(max_queue_ms=500, threads=1) as running, contextlib.ExitStack() as stack:
-        running.service.engine.observe(1, 0.4)
-        for _ in range(3):
+        running.service.engine.seconds_per_image = 0.4
+        for _ in range(2):
             wire = stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
             wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\nx")
-        wait_until(lambda: running.service.budget.held_bytes >= 3)
-        wait_until(lambda: running.service.engine.arriving == 0)
-        assert running.service.engine.wait_s == 0
-        assert running.post("/predict", content=picture(1)).status_code == 200
+        wait_until(lambda: running.service.budget.held_bytes >= 2)
+        assert running.service.engine.arriving == 2
+        assert running.post("/predict", content=picture(1)).status_code == 503
+        monkeypatch.setattr(engine_module, "_ARRIVING_S", 0.01)
+        wait_until(lambda: running.post("/predict", content=picture(1)).status_code == 200)
+        assert running.service.engine.arriving == 0
 
 
 def test_a_body_that_does_not_come_in_time_is_408() -> None:
