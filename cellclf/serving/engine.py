@@ -162,9 +162,13 @@ class Engine:
             self.end_receiving(oldest[0])
 
     def _start_worker(self, runner: Runner) -> None:
-        thread = threading.Thread(target=self._work, args=(runner,), name=f"worker-{next(self._numbers)}", daemon=True)
-        thread.start()
-        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+        """Start a worker, or none any more when the engine stops: `stop` waits for all that there are."""
+        with self._changed:
+            if self._stopping:
+                return
+            thread = threading.Thread(target=self._work, args=(runner,), name=f"worker-{next(self._numbers)}", daemon=True)
+            thread.start()
+            self._threads = [*(other for other in self._threads if other.is_alive()), thread]
 
     def _work(self, runner: Runner) -> None:
         """Batches, until told to stop. An error that nobody foresaw is this batch's only: its requests get 500, and another thread takes over."""

@@ -1,8 +1,9 @@
 import asyncio
 import itertools
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,7 @@ def run(scenario: Callable[[Engine], Awaitable[Any]], *, workers: int = 1, by: S
         finally:
             engine.stop()
         assert (engine.queued, engine.running) == (0, 0)
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("worker-")], "stop waits for every worker"
 
     asyncio.run(whole())
     return done
@@ -237,6 +239,16 @@ def test_networks_are_never_mixed_in_a_batch() -> None:
     assert sum(first.batches) == sum(second.batches) == 6
 
 
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Threads take turns as often as they can, so that what goes wrong between two of them does."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("error", [InferenceError("no"), ZeroDivisionError("a bug")])
 def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -261,6 +273,7 @@ def test_a_failing_batch_is_answered_500_and_the_next_one_is_worked_on(
     assert len(logged) == isinstance(error, InferenceError), "the answer says only that it failed, and the log why"
 
 
+@pytest.mark.usefixtures("hurried")
 def test_an_error_of_taking_a_batch_costs_no_worker_and_no_batch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", told.append)
