@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cellclf.documents import Document
 
-__all__ = ["PACKAGES", "Environment", "cpu_name", "gpus", "installed_versions", "usable_cores"]
+__all__ = ["PACKAGES", "Environment", "commit_of", "cpu_name", "gpus", "installed_versions", "usable_cores"]
 
 PACKAGES = ("cellclf", "numpy", "pillow", "onnxruntime-gpu", "onnxruntime", "openvino", "keras", "tensorflow", "jax", "tf2onnx", "onnx")
 
@@ -39,7 +39,7 @@ class Environment(Document):
             memory_gib=_memory_gib(),
             gpus=gpus(),
             packages=installed_versions(),
-            git_commit=_git_commit(),
+            git_commit=commit_of(Path(__file__).resolve().parent.parent),
             keras_backend=keras_backend,
             provider=provider,
         )
@@ -106,8 +106,8 @@ def _memory_gib() -> float | None:
     return None
 
 
-def _git_commit() -> str | None:
-    root = Path(__file__).resolve().parent.parent
+def commit_of(root: Path) -> str | None:
+    """The commit of a checkout, "-dirty" where files differ from it; None where the folder is none."""
     if not (root / ".git").exists():
         return None
     lines = _lines_of(["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])

@@ -74,6 +74,14 @@ def _capacity(part: dict[str, Any]) -> list[str]:
             ["in process, images/s", "served, images/s", "ratio", "by processor time", "client's share", "p50 / p99, ms", "wrong or failed"], rows
         ),
         "",
+        *(
+            [
+                f"Beside commit {part['other_commit']} in the same turns: {part['to_other']:.2f} times as many images a second (median).",
+                "",
+            ]
+            if "to_other" in part
+            else []
+        ),
         "Client's share: of all cores' time, what wrk itself took to send images and check answers; in process there is no client.",
     ]
 

@@ -30,10 +30,11 @@ def free_port() -> int:
 
 @dataclass
 class Service:
-    """command: with {port} for the port. It is ready when it takes a connection and answers anything on ready_path with 200."""
+    """command: with {port} for the port. It is ready when it answers on ready_path with 200. folder: where it runs."""
 
     command: Sequence[str]
     ready_path: str = "/v2/health/ready"
+    folder: Path = ROOT
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -57,7 +58,7 @@ class Service:
         """Start, and wait until it is ready; ready_s says how long that took."""
         started = time.perf_counter()
         command = [part.replace("{port}", str(self.port)) for part in self.command]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         while not self._ready():
             if self._process.poll() is not None or time.perf_counter() - started > _WAIT_S:
                 raise RuntimeError(f"{' '.join(command)} did not become ready: it ended with {self._process.poll()}")

@@ -5,6 +5,7 @@ machine, as the in-process figure beside them does.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import signal
@@ -20,7 +21,7 @@ from benchmarks.serving.material import Sample, hostile_requests, samples, wrk_p
 from benchmarks.serving.open_loop import send_at_rate
 from benchmarks.serving.processes import ROOT, Service, cellclf_serve, wrk
 from cellclf import Classifier
-from cellclf.environment import Environment, usable_cores
+from cellclf.environment import Environment, commit_of, usable_cores
 from cellclf.serving.settings import Settings
 from cellclf.storage import new_file
 
@@ -44,32 +45,34 @@ def in_process(classifier: Classifier, images: list[Sample], seconds: float) -> 
     return done / took, (time.process_time() - processor) / done
 
 
-def capacity(classifier: Classifier, images: list[Sample], seconds: float, rounds: int) -> dict[str, Any]:
-    """Ours over HTTP by wrk, and in process, in turns; the ratio of each turn."""
-    turns = []
-    with tempfile.TemporaryDirectory() as folder, Service(cellclf_serve(str(MODEL))) as service:
+def capacity(classifier: Classifier, images: list[Sample], seconds: float, rounds: int, other: Path | None = None) -> dict[str, Any]:
+    """Ours over HTTP by wrk, and in process, in turns; the ratio of each turn. other: another checkout, whose service takes its turn beside ours."""
+    turns: list[dict[str, Any]] = []
+    roots = {"served": ROOT, **({"other": other} if other is not None else {})}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         plan = wrk_plan(images, Path(folder) / "plan.lua")
-        wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
-        for _ in range(rounds):
+        services = {name: running.enter_context(Service(cellclf_serve(str(MODEL)), folder=root)) for name, root in roots.items()}
+        for service in services.values():
+            wrk(service.port, plan, connections=_CONNECTIONS, seconds=2)
+        for number in range(rounds):
             direct, direct_processor_s = in_process(classifier, images, seconds)
-            before = service.processor_s()
-            served = wrk(service.port, plan, connections=_CONNECTIONS, seconds=seconds)
-            processor_s = (service.processor_s() - before) / max(1, served["right"])
-            turns.append(
-                {
-                    "in_process_images_per_second": direct,
-                    "served": served,
-                    "ratio": served["images_per_second"] / direct,
-                    "processor_ms": {"in_process": 1000 * direct_processor_s, "served": 1000 * processor_s},
-                    "processor_ratio": direct_processor_s / processor_s,
-                }
-            )
-            print(json.dumps(turns[-1]), file=sys.stderr)
+            turn: dict[str, Any] = {"in_process_images_per_second": direct, "processor_ms": {"in_process": 1000 * direct_processor_s}}
+            for name, service in sorted(services.items(), reverse=number % 2 == 0):
+                before = service.processor_s()
+                turn[name] = wrk(service.port, plan, connections=_CONNECTIONS, seconds=seconds)
+                turn["processor_ms"][name] = 1000 * (service.processor_s() - before) / max(1, turn[name]["right"])
+            turn["ratio"] = turn["served"]["images_per_second"] / direct
+            turn["processor_ratio"] = turn["processor_ms"]["in_process"] / turn["processor_ms"]["served"]
+            if other is not None:
+                turn["to_other"] = turn["served"]["images_per_second"] / turn["other"]["images_per_second"]
+            turns.append(turn)
+            print(json.dumps(turn), file=sys.stderr)
     return {
         "connections": _CONNECTIONS,
         "cores": usable_cores(),
         "turns": turns,
-        **{name: statistics.median(turn[name] for turn in turns) for name in ("ratio", "processor_ratio")},
+        **{name: statistics.median(turn[name] for turn in turns) for name in ("ratio", "processor_ratio", "to_other") if name in turns[0]},
+        **({"other_commit": commit_of(other)} if other is not None else {}),
     }
 
 
@@ -161,6 +164,7 @@ def main() -> None:
     parser.add_argument("part", choices=["capacity", "overload", "soak", "restart", "peers"])
     parser.add_argument("--seconds", type=float, help="of each measurement; default 10, overload 60, soak 1800")
     parser.add_argument("--rounds", type=int, default=5, help="turns of capacity, restart and peers")
+    parser.add_argument("--other", type=Path, help="capacity: the folder of another checkout, which is measured in the same turns")
     parser.add_argument("--factor", type=float, default=3.0, help="overload: times capacity")
     parser.add_argument("--share", type=float, default=0.6, help="soak: of capacity")
     parser.add_argument("--lit-python", help="peers: the interpreter of an environment with litserve, onnxruntime, pillow and numpy")
@@ -170,7 +174,7 @@ def main() -> None:
     classifier = Classifier(MODEL, device="cpu", threads=usable_cores())
     images = samples(classifier, _SAMPLES)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "capacity": lambda: capacity(classifier, images, seconds, asked.rounds),
+        "capacity": lambda: capacity(classifier, images, seconds, asked.rounds, asked.other),
         "overload": lambda: overload(images, seconds, asked.factor),
         "soak": lambda: soak(images, seconds, asked.share),
         "restart": lambda: restart(asked.rounds),
