@@ -1,8 +1,8 @@
 """Request bodies, read piece by piece under limits of size, time and of memory for all of them together. Imports the exchange only."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from typing import Self
 
 from cellclf.serving.exchange import WORTH_DROPPING, Exchange
 from cellclf.serving.refusals import RefusedError
@@ -17,14 +17,9 @@ class Budget:
         self._limit_bytes = limit_bytes
         self.held_bytes = 0
 
-    @contextmanager
-    def lease(self) -> Iterator["Lease"]:
-        """What one request takes, given back at its end."""
-        lease = Lease(self)
-        try:
-            yield lease
-        finally:
-            self.held_bytes -= lease.bytes
+    def lease(self) -> "Lease":
+        """What one request takes, given back at the end of a `with`."""
+        return Lease(self)
 
     def take(self, count: int) -> None:
         """Raise RefusedError 503 where so many bytes more are too many."""
@@ -39,6 +34,12 @@ class Lease:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.held_bytes -= self.bytes
 
     def take(self, count: int) -> None:
         """Take more; raises RefusedError."""

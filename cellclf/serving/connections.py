@@ -1,9 +1,14 @@
-"""Connections that cannot be held open or filled for nothing: uvicorn's protocol with limits on how many, and on a request's head."""
+"""Connections that cannot be held open or filled for nothing: uvicorn's protocol with limits on how many, and on a request's head.
+
+They tell who leaves.
+"""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from cellclf.serving.exchange import Presence
 
 __all__ = ["guarded"]
 
@@ -25,6 +30,7 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
         def connection_made(self, transport: Any) -> None:
             """A client came; one too many is told so."""
             super().connection_made(transport)
+            self._presence = Presence(self.flow.resume_reading)
             if len(self.connections) > max_connections:
                 transport.write(_TOO_MANY)
                 transport.close()
@@ -35,6 +41,7 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
             """The client left."""
             self._stop_timer()
             super().connection_lost(exc)
+            self._presence.leave()
 
         def data_received(self, data: bytes) -> None:
             """Bytes came; count those of a head that is not complete. One that began behind another request's bytes counts from the next on."""
@@ -47,25 +54,31 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
                 if self._head_bytes > max_header_bytes and not self.transport.is_closing():
                     self.transport.write(_HEAD_TOO_LARGE)
                     self.transport.close()
+                    return
+            if self._late is None and self._waits_for_head():
+                self._late = self.loop.call_later(header_s, self.transport.close)
 
         def on_message_begin(self) -> None:
             """A head begins."""
             super().on_message_begin()
             self._in_head, self._between, self._head_bytes = True, False, 0
             self._begun += 1
-            if self._late is None:
-                self._late = self.loop.call_later(header_s, self.transport.close)
 
         def on_headers_complete(self) -> None:
             """A head has ended."""
             self._in_head = False
             self._stop_timer()
+            self._presence.keep(self.scope["state"])
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             """A request has ended."""
             self._between = True
             super().on_message_complete()
+
+        def _waits_for_head(self) -> bool:
+            """Whether bytes came of which no request has been made, nor is one in work, after which uvicorn would begin to wait itself."""
+            return self._in_head or (self._between and (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None)
 
         def _stop_timer(self) -> None:
             if self._late is not None:

@@ -1,7 +1,8 @@
-"""Exchange: one HTTP request and its answer over ASGI, without a framework in between. Imports refusals only."""
+"""Exchange: one HTTP request and its answer over ASGI, without a framework in between; whether its client is there. Imports refusals only."""
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from cellclf.serving.refusals import RefusedError
 
-__all__ = ["WORTH_DROPPING", "ClientGoneError", "Exchange", "Headers", "Receive", "Scope", "Send"]
+__all__ = ["WORTH_DROPPING", "ClientGoneError", "Exchange", "Headers", "Presence", "Receive", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,12 +26,54 @@ WORTH_DROPPING = 8 << 20
 
 _DROPPING_S = 2.0
 
+_PRESENCE = "cellclf.presence"
+"""The key of a connection's presence in the state of each of its requests."""
+
+_IDS = itertools.count(int.from_bytes(os.urandom(8)))
+"""Where the ids of requests begin: elsewhere in each process."""
+
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_64_BITS = (1 << 64) - 1
 _JSON = (b"content-type", b"application/json")
 
 
 class ClientGoneError(Exception):
     """The client closed its connection before it had its answer; there is nobody to tell."""
+
+
+class Presence:
+    """A connection's client: whether it has left, and who wants to be told when it does.
+
+    resume: reads on from the connection, without which no leaving is seen.
+    """
+
+    def __init__(self, resume: Callable[[], None]) -> None:
+        self.left = False
+        self._resume = resume
+        self._watchers: list[Callable[[], None]] = []
+
+    def keep(self, state: MutableMapping[str, Any]) -> None:
+        """Be what a request of this state finds."""
+        state[_PRESENCE] = self
+
+    def watch(self, told: Callable[[], None]) -> None:
+        """Call when the client leaves, or now where it has."""
+        if self.left:
+            told()
+            return
+        self._watchers.append(told)
+        self._resume()
+
+    def unwatch(self, told: Callable[[], None]) -> None:
+        """Do not call any more."""
+        if told in self._watchers:
+            self._watchers.remove(told)
+
+    def leave(self) -> None:
+        """The client left."""
+        self.left = True
+        for told in tuple(self._watchers):
+            told()
 
 
 class Exchange:
@@ -45,7 +88,7 @@ class Exchange:
         self.started = time.monotonic()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+        self.id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else f"{next(_IDS) & _64_BITS:016x}"
         self.route = "other"
         self.status = 0
         self.images = 0
@@ -64,6 +107,12 @@ class Exchange:
     def path(self) -> str:
         """The decoded path."""
         return str(self.scope["path"])
+
+    @property
+    def presence(self) -> Presence:
+        """Whether the client is still there."""
+        found: Presence = self.scope["state"][_PRESENCE]
+        return found
 
     def query(self) -> dict[str, str]:
         """The query's parameters, the last of each name; raises RefusedError 400 where there are too many."""
@@ -92,11 +141,6 @@ class Exchange:
     async def receive_message(self) -> Message:
         """The next ASGI message as it is, for a framework that reads by itself."""
         return await self._receive()
-
-    async def left(self) -> None:
-        """Return when the client has left, or has its answer; the body must have ended."""
-        while (await self._receive())["type"] != "http.disconnect":
-            continue
 
     async def send(self, message: Message) -> None:
         """An ASGI message of an answer; the headers of every answer are added, where it has no such header itself."""

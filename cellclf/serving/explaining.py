@@ -63,13 +63,20 @@ class Explaining:
         task = asyncio.create_task(self._in_turn(model, images, wanted))
         self._computing.add(task)  # a thread that has begun cannot be stopped: it keeps its turn until it ends
         task.add_done_callback(self._computing.discard)
-        left = asyncio.create_task(exchange.left())
+        left = asyncio.get_running_loop().create_future()
+
+        def gone() -> None:
+            if not left.done():
+                left.set_result(None)
+
+        exchange.presence.watch(gone)
         try:
             await asyncio.wait({task, left}, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
         finally:
             wanted.clear()
+            exchange.presence.unwatch(gone)
         if left.done():
             raise ClientGoneError
         raise RefusedError(504, "not answered by its deadline", reason="late")

@@ -107,8 +107,7 @@ class Gate:
         """Metrics and the log line."""
         seconds = time.monotonic() - exchange.started
         metrics = self._service.metrics
-        metrics.requests.labels(exchange.route, str(exchange.status)).inc()
-        metrics.latency.labels(exchange.route).observe(seconds)
+        metrics.answered(exchange.route, exchange.status, seconds)
         if exchange.refusal:
             metrics.refusals.labels(exchange.refusal).inc()
         level = logging.DEBUG if exchange.route in (*_HEALTH, "/metrics") else logging.INFO

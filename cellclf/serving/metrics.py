@@ -25,12 +25,15 @@ class Metrics:
             "cellclf_request_seconds", "From a request's head to its answer.", ["route"], buckets=_SECONDS, registry=self.registry
         )
         self.refusals = Counter("cellclf_refusals", "Requests refused, by reason.", ["reason"], registry=self.registry)
-        self.images = Counter("cellclf_images", "Images of requests, by what became of them.", ["outcome"], registry=self.registry)
+        images = Counter("cellclf_images", "Images of requests, by what became of them.", ["outcome"], registry=self.registry)
+        self.predicted, self.unreadable, self.dropped = (images.labels(outcome) for outcome in ("predicted", "unreadable", "dropped"))
         self.batch_images = Histogram("cellclf_batch_images", "Images that a worker ran at once.", buckets=_IMAGES, registry=self.registry)
         self.batch_seconds = Histogram("cellclf_batch_seconds", "Decoding and running one batch.", buckets=_SECONDS, registry=self.registry)
         self.model = Gauge("cellclf_model", "1 for each version in service.", ["model", "version", "provider", "precision"], registry=self.registry)
         self.reloads = Counter("cellclf_reloads", "Changed model files, by whether they took over.", ["model", "outcome"], registry=self.registry)
         self.worker_ends = Counter("cellclf_worker_ends", "Worker processes that died and were started anew.", registry=self.registry)
+        self._answered: dict[tuple[str, int], Counter] = {}
+        self._took: dict[str, Histogram] = {}
         self.ready = Gauge("cellclf_ready", "Whether requests are let in.", registry=self.registry)
 
     def watch(self, engine: Engine, connections: Callable[[], int]) -> None:
@@ -55,13 +58,22 @@ class Metrics:
         self.in_service(new)
         self.reloads.labels(new.name, "replaced").inc()
 
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request. Children are kept: to look one up by its labels costs as much as to count."""
+        if (route, status) not in self._answered:
+            self._answered[route, status] = self.requests.labels(route, str(status))
+        self._answered[route, status].inc()
+        if route not in self._took:
+            self._took[route] = self.latency.labels(route)
+        self._took[route].observe(seconds)
+
     def on_batch(self, batch: BatchDone) -> None:
         """Count a batch."""
         if batch.images:
             self.batch_images.observe(batch.images)
             self.batch_seconds.observe(batch.seconds)
         if batch.dropped:
-            self.images.labels("dropped").inc(batch.dropped)
+            self.dropped.inc(batch.dropped)
 
     def text(self) -> bytes:
         """The page that Prometheus reads."""

@@ -10,7 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from pickle import PickleBuffer
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from cellclf.runtime.classifier import Classifier
 from cellclf.runtime.providers import gpu_count, parse_device
 from cellclf.serving.logs import event
 from cellclf.serving.runners import Answer, WorkerDiedError
+from cellclf.serving.wire import Wire
 from cellclf.serving.work import Image, Network
 from cellclf.serving.worker import Batch, Done, Load, Trouble
 
@@ -72,8 +73,8 @@ class ProcessRunner:
         """See Runner; raises WorkerDiedError where the process died with these images, InferenceError where there is none that could take them."""
         with self._lock:
             number = self._number_of(network)
-            batch = Batch(number, tuple(isinstance(image, np.ndarray) for image in images), size_px, self._max_pixels, self._unused())
-            return list(self._exchange(batch, [_bytes_of(image) for image in images]))
+            sent = tuple(image if isinstance(image, np.ndarray) else PickleBuffer(image) for image in images)
+            return self._exchange(Batch(number, sent, size_px, self._max_pixels, self._unused())).answers()
 
     def close(self) -> None:
         """End the process, whatever it does; none is started any more."""
@@ -118,17 +119,15 @@ class ProcessRunner:
             del self._held[number]
         return gone
 
-    def _exchange(self, message: Load | Batch, images: Sequence[bytes | bytearray | memoryview] = ()) -> tuple[Answer, ...]:
-        """Send a message and its images, and wait for the answer to it.
+    def _exchange(self, message: Load | Batch) -> Done:
+        """Send a message, and wait for the answer to it.
 
         Whatever goes wrong between the first byte and the last ends the process: what it might still answer would be taken for the next answer.
         """
         reply: Done | Trouble | None = None
         try:
-            self._connection.send(message)
-            for image in images:
-                self._connection.send_bytes(image)
-            reply = self._connection.recv()
+            self._wire.send(message)
+            reply = self._wire.receive()
         except BlockingIOError as error:
             raise self._died(f"gave no answer for {self._patience_s:g} s", wait_s=0.0) from error
         except (EOFError, OSError) as error:
@@ -137,7 +136,7 @@ class ProcessRunner:
             if reply is None:
                 self._discard(wait_s=0.0)
         if isinstance(reply, Done):
-            return reply.answers
+            return reply
         if reply.kind == "network":
             raise InferenceError(reply.text)
         self._died("met a bug")
@@ -150,7 +149,7 @@ class ProcessRunner:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise InferenceError(f"a worker process cannot be started: {error.strerror}") from error
-        with ours, theirs:
+        with theirs:
             patience = struct.pack("ll", int(self._patience_s), int(self._patience_s % 1 * 1e6))
             for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
                 ours.setsockopt(socket.SOL_SOCKET, option, patience)
@@ -159,8 +158,9 @@ class ProcessRunner:
                     _command(theirs.fileno()), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
                 )
             except OSError as error:
+                ours.close()
                 raise InferenceError(f"a worker process cannot be started: {error.strerror}") from error
-            self._connection = Connection(ours.detach())
+            self._wire = Wire(ours)
 
     def _died(self, how: str, *, wait_s: float = _END_S) -> WorkerDiedError:
         """Tell of a death; the next message starts another process."""
@@ -176,17 +176,13 @@ class ProcessRunner:
         process, self._process = self._process, None
         if process is None:
             return None
-        self._connection.close()
+        self._wire.close()
         self._held.clear()
         try:
             return process.wait(wait_s)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
-
-
-def _bytes_of(image: Image) -> bytes | bytearray | memoryview:
-    return np.ascontiguousarray(image).data.cast("B") if isinstance(image, np.ndarray) else image
 
 
 def _command(descriptor: int) -> list[str]:

@@ -95,19 +95,23 @@ class Service:
             deadline=deadline,
             future=loop.create_future(),
         )
+
+        def gone() -> None:
+            self._give_up(work, ClientGoneError())
+
         timer = loop.call_later(deadline - time.monotonic(), self._give_up, work, RefusedError(504, "not answered by its deadline", reason="late"))
-        watch = loop.create_task(exchange.left())
-        watch.add_done_callback(lambda _: self._give_up(work, ClientGoneError()))
+        exchange.presence.watch(gone)
         self.engine.submit(work)
         try:
             records = await work.future
         finally:
             timer.cancel()
+            exchange.presence.unwatch(gone)
             if work.missing:
                 self.engine.abandon(work)
         failed = sum(isinstance(record, Failure) for record in records)
-        self.metrics.images.labels("predicted").inc(len(records) - failed)
-        self.metrics.images.labels("unreadable").inc(failed)
+        self.metrics.predicted.inc(len(records) - failed)
+        self.metrics.unreadable.inc(failed)
         return records
 
     def _give_up(self, work: Work, why: Exception) -> None:

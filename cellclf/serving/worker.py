@@ -2,22 +2,24 @@
 
 import os
 import select
+import socket
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from cellclf.card import ModelFile
 from cellclf.errors import CellclfError
 from cellclf.runtime.buckets import BUCKETS
 from cellclf.runtime.classifier import Classifier
 from cellclf.serving.runners import Answer, answers, stand_back
-from cellclf.serving.work import Image
+from cellclf.serving.wire import Wire
 
 __all__ = ["Batch", "Done", "Load", "Trouble", "work"]
 
@@ -38,13 +40,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images for network `number`, which follow as bytes, so that nobody copies them into this message.
+    """Images for network `number`. forget: networks that nobody uses any more.
 
-    pixels: for each image whether it is pixels of size_px, else it is a file. forget: networks that nobody uses any more.
+    images: each an Image when it arrives; files leave as pickle.PickleBuffer, so that nobody copies them into this message.
     """
 
     number: int
-    pixels: tuple[bool, ...]
+    images: tuple[Any, ...]
     size_px: tuple[int, int]
     max_pixels: int
     forget: tuple[int, ...] = ()
@@ -52,9 +54,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a message: an answer an image, none for Load."""
+    """What became of a message: for each image its row of probabilities, or why it cannot be read; none for Load."""
 
-    answers: tuple[Answer, ...] = ()
+    rows: npt.NDArray[np.float32] | None = None
+    reasons: tuple[str | None, ...] = ()
+
+    @classmethod
+    def of(cls, found: Sequence[Answer]) -> "Done":
+        """The rows in one array, which is quicker to send than an array each."""
+        rows = [answer for answer in found if not isinstance(answer, str)]
+        return cls(np.stack(rows) if rows else None, tuple(answer if isinstance(answer, str) else None for answer in found))
+
+    def answers(self) -> list[Answer]:
+        """What `of` was given."""
+        rows = iter(() if self.rows is None else self.rows)
+        return [next(rows) if reason is None else reason for reason in self.reasons]
 
 
 @dataclass(frozen=True)
@@ -71,23 +85,22 @@ def work(descriptor: int) -> None:
     An error that nobody foresaw ends the process; its traceback is the last answer.
     """
     stand_back(os.getpid())
-    connection = Connection(descriptor)
+    wire = Wire(socket.socket(fileno=descriptor))
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        connection.send(Trouble("bug", "".join(traceback.format_exception(kind, error, trace))))
+        wire.send(Trouble("bug", "".join(traceback.format_exception(kind, error, trace))))
 
     sys.excepthook = tell
     threading.Thread(target=_end_with_the_other, args=(descriptor,), daemon=True).start()
     networks: dict[int, Classifier] = {}
     while True:
         try:
-            message = connection.recv()
-            images = [_image(connection.recv_bytes(), message.size_px if whole else None) for whole in getattr(message, "pixels", ())]
+            message = wire.receive()
         except (EOFError, ConnectionError):
             return
-        reply = _reply(message, images, networks)
+        reply = _reply(message, networks)
         try:
-            connection.send(reply)
+            wire.send(reply)
         except ConnectionError:
             return
 
@@ -100,18 +113,14 @@ def _end_with_the_other(descriptor: int) -> None:
     os._exit(1)
 
 
-def _image(content: bytes, size_px: tuple[int, int] | None) -> Image:
-    return content if size_px is None else np.frombuffer(content, dtype=np.uint8).reshape(*size_px, 3)
-
-
-def _reply(message: Load | Batch, images: list[Image], networks: dict[int, Classifier]) -> Done | Trouble:
+def _reply(message: Load | Batch, networks: dict[int, Classifier]) -> Done | Trouble:
     for number in message.forget:
         networks.pop(number, None)
     try:
         if isinstance(message, Load):
             networks[message.number] = _opened(message)
             return Done()
-        return Done(tuple(answers(networks[message.number], images, size_px=message.size_px, max_pixels=message.max_pixels)))
+        return Done.of(answers(networks[message.number], message.images, size_px=message.size_px, max_pixels=message.max_pixels))
     except CellclfError as error:
         return Trouble("network", str(error))
 

@@ -64,6 +64,16 @@ def test_a_head_that_does_not_come_closes_the_connection() -> None:
         assert running.client.get("/v2").status_code == 200
 
 
+def test_empty_lines_after_an_answer_hold_no_connection_open() -> None:
+    """They end the wait for the next request, which begins with none of them."""
+    with serving(header_s=0.2) as running, wire_to(running) as wire:
+        for _ in range(2):
+            wire.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
+        wire.sendall(b"\r\n")
+        everything(wire)
+
+
 def test_one_connection_too_many_is_refused_and_its_place_is_free_again() -> None:
     with serving(max_connections=3) as running:
         running.client.get("/v2")

@@ -9,7 +9,7 @@ import pytest
 
 from cellclf.errors import InferenceError
 from cellclf.runtime.explain import Explainer
-from cellclf.serving.exchange import ClientGoneError
+from cellclf.serving.exchange import ClientGoneError, Presence
 from cellclf.serving.explaining import Explaining, Heatmaps
 from cellclf.serving.models import ServedModel, load, sources_of
 from cellclf.serving.refusals import RefusedError
@@ -24,10 +24,7 @@ class Client:
     """An exchange whose client stays until told to go."""
 
     def __init__(self) -> None:
-        self.gone = asyncio.Event()
-
-    async def left(self) -> None:
-        await self.gone.wait()
+        self.presence = Presence(lambda: None)
 
 
 class Held(Explaining):
@@ -77,7 +74,7 @@ def test_a_client_that_leaves_is_waited_for_no_longer(model: ServedModel) -> Non
         explaining, client = Held(), Client()
         asking = asyncio.create_task(maps(explaining, model, client, WAIT_S))
         await asyncio.sleep(SOON_S)
-        client.gone.set()
+        client.presence.leave()
         with pytest.raises(ClientGoneError):
             await asking
         explaining.go.set()

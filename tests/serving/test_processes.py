@@ -49,7 +49,7 @@ def runner() -> Iterator[ProcessRunner]:
 
 def hurry(runner: ProcessRunner, seconds: float = 0.1) -> None:
     """Let the process that runs now be taken for dead sooner."""
-    with socket.socket(fileno=os.dup(runner._connection.fileno())) as shared:
+    with socket.socket(fileno=os.dup(runner._wire.fileno())) as shared:
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             shared.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 0, int(seconds * 1e6)))
 
@@ -145,7 +145,7 @@ def test_an_answer_that_nobody_took_is_never_taken_for_the_next(runner: ProcessR
     def no_memory() -> None:
         raise MemoryError
 
-    runner._connection.recv = no_memory  # type: ignore[method-assign]
+    runner._wire.receive = no_memory  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         runner.run(classifier, [picture(1)], size_px=SIZE)
     assert same(runner.run(classifier, [picture(2)], size_px=SIZE), expected)
@@ -197,7 +197,7 @@ def test_a_bug_in_the_process_is_raised_with_its_traceback_and_another_process_t
     expected = runner.run(classifier, [picture(1)], size_px=SIZE)
     first = runner.process_id
     with pytest.raises(RuntimeError, match=r"(?s)in a worker process:.*Traceback.*ValueError"):
-        runner.run(classifier, [np.zeros((1, 1, 3), dtype=np.uint8)], size_px=SIZE)  # not the size that it says
+        runner.run(classifier, [picture(1), np.zeros((1, 1, 3), dtype=np.uint8)], size_px=SIZE)  # pixels of another size
     assert runner.deaths == 1
     assert same(runner.run(classifier, [picture(1)], size_px=SIZE), expected)
     assert runner.process_id != first
