@@ -12,7 +12,7 @@ from PIL import Image
 from cellclf import Classifier, Prediction
 from cellclf.data.datasets import DATASETS, find, locate
 
-__all__ = ["Hostile", "Sample", "hostile_requests", "open_loop_plan", "samples", "wrk_plan"]
+__all__ = ["Hostile", "Sample", "hostile_requests", "open_loop_plan", "samples", "source", "wrk_plan"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,20 @@ class Hostile:
 
 def samples(classifier: Classifier, count: int) -> list[Sample]:
     """Images of the blood-cell test set where it is here, else of the drawn sample's, evenly over the set."""
-    folder = (find(DATASETS["blood-cells"]) or locate(DATASETS["sample"])) / "TEST"
-    paths = sorted(folder.rglob("*.jpeg"))
+    folder = find(DATASETS["blood-cells"]) if source() == "blood-cells" else locate(DATASETS["sample"])
+    assert folder is not None
+    paths = sorted((folder / "TEST").rglob("*.jpeg"))
     chosen = paths[:: max(1, len(paths) // count)][:count]
     found = []
     for number, record in enumerate(classifier.predict_many(chosen)):
         assert isinstance(record, Prediction), record
         found.append(Sample(str(number), chosen[number], chosen[number].read_bytes(), record))
     return found
+
+
+def source() -> str:
+    """The data set that `samples` takes images of."""
+    return "sample" if find(DATASETS["blood-cells"]) is None else "blood-cells"
 
 
 def wrk_plan(images: list[Sample], into: Path, *, multipart: bool = False) -> Path:

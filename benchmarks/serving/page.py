@@ -30,11 +30,16 @@ def page_of(found: dict[str, Any]) -> str:
     for part, make in (("capacity", _capacity), ("overload", _overload), ("soak", _soak), ("restart", _restart), ("peers", _peers)):
         lines += ["", f"## {part.capitalize()}", ""]
         lines += (
-            [*make(found[part]), "", f"`{found[part]['command']}`: {_machine(found[part]['environment'])}"]
+            [*make(found[part]), "", f"`{found[part]['command']}`{_images(found[part])}: {_machine(found[part]['environment'])}"]
             if part in found
             else ["Not measured yet."]
         )
     return "\n".join(lines) + "\n"
+
+
+def _images(part: dict[str, Any]) -> str:
+    """Of which data set the images were; older parts do not say."""
+    return f", test images of {part['images_of']}" if "images_of" in part else ""
 
 
 def _machine(machine: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.material import Sample, hostile_requests, samples, wrk_plan
+from benchmarks.serving.material import Sample, hostile_requests, samples, source, wrk_plan
 from benchmarks.serving.open_loop import send_at_rate
 from benchmarks.serving.processes import ROOT, Service, cellclf_serve, wrk
 from cellclf import Classifier
@@ -184,6 +184,7 @@ def main() -> None:
     whole = json.loads(asked.into.read_text(encoding="utf-8")) if asked.into.exists() else {}
     whole[asked.part] = {
         **found,
+        "images_of": source(),
         "command": f"python -m benchmarks.serving.run {' '.join(_shown(sys.argv[1:]))}",
         "environment": Environment.of_this_machine(provider=classifier.provider).model_dump(mode="json"),
     }
