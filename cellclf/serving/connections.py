@@ -1,9 +1,10 @@
 """Connections that cannot be held open or filled for nothing: uvicorn's protocol with limits on how many, and on a request's head.
 
-They tell who leaves.
+They tell who leaves, and answer what was asked before what is no HTTP.
 """
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -15,16 +16,26 @@ __all__ = ["guarded"]
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
+_HEAD_END = b"\r\n\r\n"
+_UPGRADE = re.compile(rb"(?<=\r\n)upgrade[ \t]*:", re.IGNORECASE)
+
 
 def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> type[asyncio.Protocol]:
     """The protocol's class with these limits. httptools itself keeps a head of any size, and uvicorn waits for one for ever."""
 
     class GuardedProtocol(HttpToolsProtocol):
-        """A connection that is closed where its head is too large, or does not come in time."""
+        """A connection that is closed where its head is too large, or does not come in time.
 
-        _head_bytes = 0
+        _in_head: a head is not complete. _between: no request has begun that has not ended. _trailing: a chunk's head has come and none of its
+        bytes, so that what comes may be trailers. _running: the cycle of the request that is being answered, or was last. _deaf: what comes is not
+        heard any more.
+        """
+
+        _head_bytes = _line_bytes = 0
         _in_head = _between = True
+        _trailing = _deaf = False
         _begun = 0
+        _running: Any = None
         _late: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -38,47 +49,106 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
             self._late = self.loop.call_later(header_s, transport.close)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            """The client left."""
+            """The client left: what waits behind its running request is not begun, and that one is told, of which uvicorn tells the last only."""
             self._stop_timer()
             super().connection_lost(exc)
+            self.pipeline.clear()
+            if self._running is not None and not self._running.response_complete:
+                self._running.disconnected = True
+                self._running.message_event.set()
             self._presence.leave()
 
         def data_received(self, data: bytes) -> None:
             """Bytes came; count those of a head that is not complete. One that began behind another request's bytes counts from the next on."""
-            if self.transport.is_closing():
+            if self._deaf or self.transport.is_closing():
                 return
-            beginning, self._begun = int(self._between), 0
-            super().data_received(data)
-            if self._in_head and self._begun == beginning:
+            beginning, self._begun, trailing = int(self._between), 0, self._trailing
+            super().data_received(_without_upgrade(data) if self._between or self._in_head else data)
+            if (self._in_head and self._begun == beginning) or (trailing and self._trailing):
                 self._head_bytes += len(data)
-                if self._head_bytes > max_header_bytes and not self.transport.is_closing():
+                if self._head_bytes > max_header_bytes and not self.transport.is_closing() and not self._ended_after_answers():
                     self.transport.write(_HEAD_TOO_LARGE)
                     self.transport.close()
-                    return
-            if self._late is None and self._waits_for_head():
-                self._late = self.loop.call_later(header_s, self.transport.close)
+            self._await_what_comes()
+
+        def send_400_response(self, msg: str) -> None:
+            """What came is no HTTP, or too much of it; but if whole requests came before it, that is no answer to them."""
+            if self._deaf or self._ended_after_answers():
+                return
+            if self._in_head and self._line_bytes > max_header_bytes:
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+            else:
+                super().send_400_response(msg)
 
         def on_message_begin(self) -> None:
             """A head begins."""
             super().on_message_begin()
-            self._in_head, self._between, self._head_bytes = True, False, 0
+            self._in_head, self._between, self._head_bytes, self._line_bytes = True, False, 0, 0
             self._begun += 1
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            """A line of a head; trailers, which nobody reads, are not kept."""
+            if not self._in_head:
+                return
+            self._line_bytes += len(name) + len(value)
+            if self._line_bytes > max_header_bytes:
+                raise ValueError("a head that came at once is too large")
+            super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
             """A head has ended."""
+            if self.parser.should_upgrade():
+                raise ValueError("another protocol is asked for in a way that hides the body")  # which uvicorn makes 400 of
             self._in_head = False
             self._stop_timer()
             self._presence.keep(self.scope["state"])
             super().on_headers_complete()
 
+        def on_chunk_header(self) -> None:
+            """A chunk begins; the last one has no bytes, and trailers follow it."""
+            self._trailing, self._head_bytes = True, 0
+
+        def on_body(self, body: bytes) -> None:
+            """Bytes of a body came."""
+            self._trailing = False
+            super().on_body(body)
+
         def on_message_complete(self) -> None:
             """A request has ended."""
-            self._between = True
+            self._between, self._trailing = True, False
             super().on_message_complete()
 
-        def _waits_for_head(self) -> bool:
-            """Whether bytes came of which no request has been made, nor is one in work, after which uvicorn would begin to wait itself."""
-            return self._in_head or (self._between and (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None)
+        def on_response_complete(self) -> None:
+            """An answer is sent."""
+            super().on_response_complete()
+            self._await_what_comes()
+
+        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+            self._running = cycle
+            super()._start_asgi_task(cycle, app)
+
+        def _answering(self) -> bool:
+            """Whether a request waits for its answer."""
+            return bool(self.pipeline) or (self._running is not None and not self._running.response_complete)
+
+        def _await_what_comes(self) -> None:
+            """Close the connection if what has begun does not end, where nothing is being answered and uvicorn does not wait itself."""
+            if self._late is not None or self._answering() or self.transport.is_closing():
+                return
+            if self._in_head or self._between:
+                if self._in_head or self.timeout_keep_alive_task is None:
+                    self._late = self.loop.call_later(header_s, self.transport.close)
+            elif self.timeout_keep_alive_task is None:  # the rest of a body that was answered before it had come
+                self._late = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+        def _ended_after_answers(self) -> bool:
+            """Hear nothing any more; where all requests before it are whole and wait for their answers, let the connection end after those."""
+            self._deaf = True
+            if not self._answering() or self.cycle.more_body:
+                return False
+            self.cycle.keep_alive = False
+            return True
 
         def _stop_timer(self) -> None:
             if self._late is not None:
@@ -86,3 +156,11 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
                 self._late = None
 
     return GuardedProtocol
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head whose wish for another protocol is not seen: no other is spoken here, and httptools leaves out the body of a request that has one."""
+    head, end, rest = data.partition(_HEAD_END)
+    if b"pgrade" not in head and b"PGRADE" not in head:
+        return data
+    return _UPGRADE.sub(b"x-upgrade:", head) + end + rest

@@ -36,6 +36,9 @@ _SWITCH_S = 0.001
 """How long a worker may hold Python's lock while the event loop wants it; Python's own 5 ms would be most of a quick answer."""
 
 
+_LAST_LOOK_S = 0.1
+"""For how long connections are still taken and read while all are refused: what lay in them already is told so, in the place of a reset."""
+
 _PATIENCE_S = 60.0
 """What a worker process may take for a batch beyond every request's deadline before it is taken for dead."""
 
@@ -134,8 +137,9 @@ class Server:
         self._loop.call_later(self.settings.unready_s, self._close)
 
     def _close(self) -> None:
+        assert self._loop is not None
         self.service.admission.draining = True
-        self._uvicorn.stop()
+        self._loop.call_later(_LAST_LOOK_S, self._uvicorn.stop)
 
 
 def _service(sources: Sequence[Source], settings: Settings, keys: Keys) -> Service:

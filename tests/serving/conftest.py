@@ -109,8 +109,11 @@ class HeldNetwork:
         self._go.set()
 
 
+Hold = Callable[[Running], HeldNetwork]
+
+
 @pytest.fixture
-def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Running], HeldNetwork]]:
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hold]:
     """hold(running): its network waits from now on."""
     held: list[HeldNetwork] = []
 

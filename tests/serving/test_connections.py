@@ -1,10 +1,15 @@
 """Connections that hold a server up: heads without end, heads that never come, too many at once."""
 
 import contextlib
+import json
 import socket
+import threading
 import time
 
-from tests.serving.conftest import WAIT_S, Running, picture, serving, wait_until
+import pytest
+
+from cellclf.serving import server
+from tests.serving.conftest import WAIT_S, Hold, Running, picture, serving, wait_until
 
 
 def wire_to(running: Running) -> socket.socket:
@@ -33,12 +38,18 @@ def test_a_head_without_end_is_refused() -> None:
         assert running.client.get("/v2").status_code == 200
 
 
+def test_a_head_that_is_too_large_and_comes_at_once_is_refused() -> None:
+    with serving(max_header_bytes=10_000) as running, wire_to(running) as wire:
+        wire.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + b"X-Filling: aaaaaaaaaaaaaaaaaaaa\r\n" * 500 + b"\r\n")
+        assert everything(wire).startswith(b"HTTP/1.1 431 ")
+
+
 def test_a_request_before_a_head_that_is_not_complete_is_answered() -> None:
     """A client that sends the next request before the answer; the first one's bytes are not the second one's head."""
     image = picture(1, (600, 400))
     assert len(image) > 10_000
     first = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(image) + image
-    with serving(max_header_bytes=10_000) as running:
+    with serving(max_header_bytes=10_000, header_s=1.0) as running:
         for pieces in ([first + b"GET /v2 HTTP/1.1\r\n"], [first[:5000], first[5000:] + b"GET /v2 HTTP/1.1\r\n"]):
             with wire_to(running) as wire:
                 for piece in pieces:
@@ -103,3 +114,123 @@ def test_two_lengths_or_a_length_and_chunks_are_refused() -> None:
             with wire_to(running) as wire:
                 wire.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + head + b"\r\nx")
                 assert everything(wire).startswith(b"HTTP/1.1 400 ")
+
+
+def http(method: str, path: str, body: bytes = b"", *, headers: bytes = b"") -> bytes:
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
+    return b"%s %s HTTP/1.1\r\nHost: x\r\n%s%s\r\n%s" % (method.encode(), path.encode(), headers, length, body)
+
+
+def test_a_client_that_leaves_after_pipelining_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """uvicorn tells the last request of a connection only that its client has left."""
+    with serving() as running:
+        for others in ([http("POST", "/predict", picture(2))], [http("GET", "/v2")] * 3):
+            with wire_to(running) as wire:
+                wire.sendall(b"".join([http("POST", "/predict", picture(1)), *others]))
+        wait_until(lambda: not running.service.engine.queued and not running.service.engine.running)
+        wait_until(lambda: running.metrics()["cellclf_connections"] <= 1)
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+def test_a_wish_for_another_protocol_costs_no_image() -> None:
+    """As Java's client has by default: httptools leaves the body of such a request out."""
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\n"
+    image = picture(1)
+    with serving() as running:
+        whole = http("POST", "/predict", image, headers=wish)
+        expected = running.post("/predict", content=image).json()[0]["probabilities"]
+        for cut in (len(whole), len(whole) - len(image), 60):
+            with wire_to(running) as wire:
+                wire.sendall(whole[:cut])
+                time.sleep(0.05)
+                wire.sendall(whole[cut:])
+                answer = wire.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])[0]["probabilities"] == expected
+        with wire_to(running) as wire:  # what cannot be read rightly is refused
+            wire.sendall(whole[: whole.index(b"Upgrade: h2c") + 3])
+            time.sleep(0.05)
+            wire.sendall(whole[whole.index(b"Upgrade: h2c") + 3 :])
+            assert everything(wire).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("path", ["/v2", "/predict?model=none", "/no/such/path"])
+def test_a_body_that_never_ends_behind_its_answer_closes_the_connection(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_KEEP_ALIVE_S", 1)
+    with serving() as running, wire_to(running) as wire:
+        method = b"GET" if path == "/v2" else b"POST"
+        wire.sendall(method + b" " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert wire.recv(65536).startswith(b"HTTP/1.1 ")
+        wire.sendall(b"x")
+        everything(wire)
+
+
+def test_trailers_are_neither_kept_nor_endless() -> None:
+    image = picture(1)
+    with serving(max_header_bytes=10_000) as running:
+        chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(image), image)
+        with wire_to(running) as wire:
+            wire.sendall(chunked + b"X-Model: none\r\nAuthorization: x\r\n\r\n")
+            assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
+        for trailer in (b"X-Filling: " + b"a" * 1000 + b"\r\n", b"a" * 1000):
+            with wire_to(running) as wire:
+                wire.sendall(chunked)
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(100):
+                        wire.sendall(trailer)
+                        time.sleep(0.001)
+                answer = everything(wire)
+            assert b"HTTP/1.1 200 " not in answer
+        assert running.client.get("/v2").status_code == 200
+
+
+def test_a_head_that_does_not_come_behind_a_request_does_not_cost_its_answer(hold: Hold) -> None:
+    with serving(threads=1, header_s=0.2) as running, wire_to(running) as wire:
+        network = hold(running)
+        wire.sendall(http("POST", "/predict", picture(1)) + b"GET /v2")
+        network.wait_until_running()
+        time.sleep(0.5)
+        network.let_go()
+        assert everything(wire).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("behind", [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET /v2 HTTP/1.1\r\nX-Long: " + b"a" * 20_000])
+def test_what_is_no_request_behind_one_is_not_its_answer(hold: Hold, behind: bytes) -> None:
+    with serving(threads=1, max_header_bytes=10_000) as running, wire_to(running) as wire:
+        network = hold(running)
+        wire.sendall(http("POST", "/predict", picture(1)) + behind[:8])
+        network.wait_until_running()
+        wire.sendall(behind[8:])
+        time.sleep(0.1)
+        network.let_go()
+        answer = everything(wire)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_what_lies_in_connections_when_the_service_ends_is_refused_and_not_reset() -> None:
+    """The loop stands still while clients connect, send and the service is told to end."""
+    with serving() as running:
+        loop = running.server._loop
+        assert loop is not None
+        still, go = threading.Event(), threading.Event()
+        kept = wire_to(running)
+        kept.sendall(http("GET", "/v2/health/live"))
+        assert kept.recv(65536)
+
+        def stand() -> None:
+            still.set()
+            assert go.wait(WAIT_S)
+
+        loop.call_soon_threadsafe(stand)
+        assert still.wait(WAIT_S)
+        wires = [kept, *(wire_to(running) for _ in range(5))]
+        for wire in wires:
+            wire.sendall(http("POST", "/predict", picture(1)))
+        running.server.drain()
+        go.set()
+        for wire in wires:
+            answer = everything(wire)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"shutting down" in answer
+            wire.close()
