@@ -89,8 +89,7 @@ class Engine:
 
         Where every worker is busy, its batch is half done on average.
         """
-        self._forget_stalled()
-        before = self._queued + self.arriving + (self._running / 2 if self._busy == self.workers else 0)
+        before = self._queued + self.count_arriving() + (self._running / 2 if self._busy == self.workers else 0)
         return before * self.seconds_per_image / self.workers
 
     def begin_receiving(self) -> int:
@@ -128,8 +127,10 @@ class Engine:
             thread.join()
 
     def submit(self, work: Work) -> None:
-        """Queue all images of a request."""
+        """Queue all images of a request that somebody waits for."""
         with self._changed:
+            if not work.waiting:
+                return
             lane = self._lanes.setdefault(work.network, deque())
             lane.extend((work, index) for index in range(len(work.images)))
             self._queued += work.waiting
@@ -155,11 +156,12 @@ class Engine:
         if not self._queued and not self._running:
             self.seconds_per_image *= 1 - _NEWEST_COUNTS
 
-    def _forget_stalled(self) -> None:
-        """Count those no more that are being received for long, so that they keep nobody out."""
+    def count_arriving(self) -> int:
+        """Requests that are being received; those no more that are for long, so that they keep nobody out."""
         latest = time.monotonic() - _ARRIVING_S
         while self._receiving and (oldest := next(iter(self._receiving.items())))[1] < latest:
             self.end_receiving(oldest[0])
+        return self.arriving
 
     def _start_worker(self, runner: Runner) -> None:
         """Start a worker, or none any more when the engine stops: `stop` waits for all that there are."""

@@ -62,9 +62,11 @@ class Gate:
             await self._answer(exchange)
             foreseen = True
         except RefusedError as error:
+            error.__traceback__ = None  # it leads to the request's images, and what holds the error holds them
             await exchange.refuse(error)
             foreseen = True
-        except ClientGoneError:
+        except ClientGoneError as error:
+            error.__traceback__ = None
             exchange.status, exchange.refusal = CLIENT_GONE, "gone"
             foreseen = True
         finally:

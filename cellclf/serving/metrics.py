@@ -25,8 +25,9 @@ class Metrics:
             "cellclf_request_seconds", "From a request's head to its answer.", ["route"], buckets=_SECONDS, registry=self.registry
         )
         self.refusals = Counter("cellclf_refusals", "Requests refused, by reason.", ["reason"], registry=self.registry)
-        images = Counter("cellclf_images", "Images of requests, by what became of them.", ["outcome"], registry=self.registry)
-        self.predicted, self.unreadable, self.dropped = (images.labels(outcome) for outcome in ("predicted", "unreadable", "dropped"))
+        images = Counter("cellclf_images", "Images of requests that were let in, by what became of them.", ["outcome"], registry=self.registry)
+        self.predicted, self.unreadable = images.labels("predicted"), images.labels("unreadable")
+        self.dropped, self.failed = images.labels("dropped"), images.labels("failed")
         self.batch_images = Histogram("cellclf_batch_images", "Images that a worker ran at once.", buckets=_IMAGES, registry=self.registry)
         self.batch_seconds = Histogram("cellclf_batch_seconds", "Decoding and running one batch.", buckets=_SECONDS, registry=self.registry)
         self.model = Gauge("cellclf_model", "1 for each version in service.", ["model", "version", "provider", "precision"], registry=self.registry)
@@ -41,7 +42,7 @@ class Metrics:
         for name, text, value in (
             ("queued_images", "Images that wait for a worker.", lambda: engine.queued),
             ("running_images", "Images that workers hold.", lambda: engine.running),
-            ("arriving_requests", "Requests whose body is being received.", lambda: engine.arriving),
+            ("arriving_requests", "Requests whose body is being received.", engine.count_arriving),
             ("seconds_per_image", "What an image takes one worker, running mean.", lambda: engine.seconds_per_image),
             ("workers", "Workers.", lambda: engine.workers),
             ("connections", "Open connections.", connections),
@@ -72,8 +73,6 @@ class Metrics:
         if batch.images:
             self.batch_images.observe(batch.images)
             self.batch_seconds.observe(batch.seconds)
-        if batch.dropped:
-            self.dropped.inc(batch.dropped)
 
     def text(self) -> bytes:
         """The page that Prometheus reads."""

@@ -52,6 +52,10 @@ class ImageParts:
             raise RefusedError(400, "the multipart body holds no image", reason="multipart")
         return [(name, bytes(content)) for name, content in self._images]
 
+    def forget(self) -> None:
+        """Let go of the images: the parser and this object hold each other, so that Python would keep both for a while."""
+        self._images = []
+
     def _made(self, boundary: bytes) -> MultipartParser:
         try:
             return MultipartParser(

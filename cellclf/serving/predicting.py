@@ -80,9 +80,12 @@ async def _images(service: Service, exchange: Exchange, lease: Lease, *, name: s
         body = await whole_body(exchange, lease, limit_bytes=settings.max_body_bytes, seconds=seconds)
         return [(name if name is not None else _name_of(exchange), body)]
     parts = ImageParts(boundary, max_images=settings.max_images, options=_PARAMETERS)
-    async for piece in pieces(exchange, lease, limit_bytes=settings.max_body_bytes, seconds=seconds):
-        parts.feed(piece)
-    return list(parts.images())
+    try:
+        async for piece in pieces(exchange, lease, limit_bytes=settings.max_body_bytes, seconds=seconds):
+            parts.feed(piece)
+        return parts.images()
+    finally:
+        parts.forget()
 
 
 def _name_of(exchange: Exchange) -> str:

@@ -100,10 +100,14 @@ class Service:
             self._give_up(work, ClientGoneError())
 
         timer = loop.call_later(deadline - time.monotonic(), self._give_up, work, RefusedError(504, "not answered by its deadline", reason="late"))
-        exchange.presence.watch(gone)
         self.engine.submit(work)
+        exchange.presence.watch(gone)  # which may call at once
         try:
             records = await work.future
+        except (RefusedError, ClientGoneError) as error:
+            outcome = self.metrics.failed if isinstance(error, RefusedError) and error.status == 500 else self.metrics.dropped
+            outcome.inc(len(named))
+            raise
         finally:
             timer.cancel()
             exchange.presence.unwatch(gone)

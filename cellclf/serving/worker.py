@@ -103,6 +103,7 @@ def work(descriptor: int) -> None:
             wire.send(reply)
         except ConnectionError:
             return
+        del message, reply  # else their images stay until the next ones are here
 
 
 def _end_with_the_other(descriptor: int) -> None:

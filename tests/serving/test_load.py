@@ -1,24 +1,26 @@
 """What happens past capacity, past a deadline, when a client leaves, and at the end. Networks are held, so that nothing depends on time."""
 
 import contextlib
+import gc
 import socket
 import threading
-from collections.abc import Callable
 
 import httpx
 import pytest
 
 from cellclf.errors import ServingError
 from cellclf.serving import engine as engine_module
+from cellclf.serving.exchange import Presence
+from cellclf.serving.multipart import ImageParts
 from cellclf.serving.settings import Settings
-from tests.serving.conftest import WAIT_S, HeldNetwork, Running, connection, picture, send_in_background, serving, wait_until
+from cellclf.serving.work import Work
+from tests.serving.conftest import WAIT_S, Hold, Running, connection, picture, send_in_background, serving, wait_until
 
 
 def wait_until_queued(running: Running, images: int) -> None:
     wait_until(lambda: running.service.engine.queued == images)
 
 
-Hold = Callable[[Running], HeldNetwork]
 ONE = {"threads": 1, "max_batch": 1, "max_wait_ms": 0.0}
 
 
@@ -279,3 +281,37 @@ def test_a_deadline_that_the_drain_would_not_wait_for_is_refused() -> None:
     with pytest.raises(ServingError, match="--drain-s at least as long"):
         Settings(threads=1, deadline_ms=31_000, drain_s=30)
     assert Settings(threads=1, deadline_ms=30_000, drain_s=30).drain_s == 30
+
+
+def test_images_that_nobody_waits_for_any_more_are_counted_and_their_bytes_let_go(hold: Hold) -> None:
+    """An error that leads to a request's frames would keep its bodies until Python looks for cycles."""
+    with serving(**ONE) as running:
+        network = hold(running)
+        running.service.engine.seconds_per_image = 1e-6
+        blocking = send_in_background(running, content=picture(1))
+        network.wait_until_running()
+        body = picture(2) + bytes(8 << 20)
+        gc.collect()
+        others = {id(each) for each in gc.get_objects() if isinstance(each, Work)}
+        gc.disable()
+        try:
+            assert running.post("/predict", content=body, headers={"x-timeout-ms": "300"}).status_code == 504
+            files = [("images", (str(number), body)) for number in range(2)]
+            assert running.post("/predict", files=files, headers={"x-timeout-ms": "500"}).status_code == 504
+            assert running.post("/predict", files=[*files, ("top_k", (None, b"1"))]).status_code == 422
+            assert not [each for each in gc.get_objects() if isinstance(each, ImageParts) and each._images]
+            network.let_go()
+            blocking[0].join(WAIT_S)
+            wait_until(lambda: not [each for each in gc.get_objects() if isinstance(each, Work) and id(each) not in others])
+        finally:
+            gc.enable()
+        assert running.metrics()['cellclf_images_total{outcome="dropped"}'] == 3
+
+
+def test_a_client_that_is_gone_before_its_images_are_queued_costs_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(**ONE) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(Presence, "watch", lambda _, told: told())
+            assert running.post("/predict", content=picture(1)).status_code == 500  # uvicorn's answer to one that is there after all
+        assert (running.service.engine.queued, running.service.engine.running) == (0, 0)
+        assert running.post("/predict", content=picture(1)).status_code == 200
