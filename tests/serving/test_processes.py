@@ -62,6 +62,14 @@ def stop(runner: ProcessRunner) -> int:
     return number
 
 
+def killed(runner: ProcessRunner) -> None:
+    """Kill its process, which is gone with all of its threads then, and left for the runner to find."""
+    number = runner.process_id
+    assert number is not None
+    os.kill(number, signal.SIGKILL)
+    os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
+
+
 def same(found: list[Any], expected: list[Any]) -> bool:
     return len(found) == len(expected) and all(
         one == other if isinstance(other, str) else np.array_equal(one, other) for one, other in zip(found, expected, strict=True)
@@ -108,10 +116,7 @@ def test_a_process_that_is_killed_with_a_batch_is_told_and_another_takes_the_nex
 def test_a_process_that_died_while_it_was_idle_costs_nobody_an_answer(runner: ProcessRunner, classifier: Classifier) -> None:
     expected = runner.run(classifier, IMAGES, size_px=SIZE)
     for use in (lambda: runner.run(classifier, IMAGES, size_px=SIZE), lambda: runner.prepare(Classifier(SHIPPED, device="cpu", threads=1))):
-        number = runner.process_id
-        assert number is not None
-        os.kill(number, signal.SIGKILL)
-        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)  # gone with all of its threads, and left for the runner to find
+        killed(runner)
         use()
     assert runner.deaths == 2
     assert same(runner.run(classifier, IMAGES, size_px=SIZE), expected)
@@ -178,10 +183,7 @@ def test_a_process_that_cannot_be_started_is_an_error_of_this_batch_only(
     runner: ProcessRunner, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = runner.run(classifier, [picture(1)], size_px=SIZE)
-    number = runner.process_id
-    assert number is not None
-    os.kill(number, signal.SIGKILL)
-    wait_until(lambda: not alive(number))
+    killed(runner)
 
     def none_left(*_: Any, **__: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
