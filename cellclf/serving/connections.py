@@ -160,7 +160,9 @@ def guarded(*, max_connections: int, max_header_bytes: int, header_s: float) -> 
 
 def _without_upgrade(data: bytes) -> bytes:
     """A head whose wish for another protocol is not seen: no other is spoken here, and httptools leaves out the body of a request that has one."""
-    head, end, rest = data.partition(_HEAD_END)
-    if b"pgrade" not in head and b"PGRADE" not in head:
+    end = data.find(_HEAD_END)
+    if end < 0:
+        end = len(data)
+    if data.find(b"pgrade", 0, end) < 0 and data.find(b"PGRADE", 0, end) < 0:
         return data
-    return _UPGRADE.sub(b"x-upgrade:", head) + end + rest
+    return _UPGRADE.sub(b"x-upgrade:", data[:end]) + data[end:]
