@@ -1,6 +1,7 @@
 """Connections that hold a server up: heads without end, heads that never come, too many at once."""
 
 import contextlib
+import itertools
 import json
 import socket
 import threading
@@ -75,9 +76,10 @@ def test_a_head_that_does_not_come_closes_the_connection() -> None:
         assert running.client.get("/v2").status_code == 200
 
 
-def test_empty_lines_after_an_answer_hold_no_connection_open() -> None:
+def test_empty_lines_after_an_answer_hold_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """They end the wait for the next request, which begins with none of them."""
-    with serving(header_s=0.2) as running, wire_to(running) as wire:
+    monkeypatch.setattr(server, "_KEEP_ALIVE_S", 1)
+    with serving() as running, wire_to(running) as wire:
         for _ in range(2):
             wire.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -98,14 +100,22 @@ def test_one_connection_too_many_is_refused_and_its_place_is_free_again() -> Non
         assert running.post("/predict", content=picture(1)).status_code == 200
 
 
-def test_what_is_no_http_is_400_or_closed() -> None:
+def test_what_is_no_http_is_400_or_closed(caplog: pytest.LogCaptureFixture) -> None:
     with serving() as running:
-        for nonsense in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"POST /predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"\0" * 1000):
+        for nonsense in (
+            b"\x16\x03\x01\x02\x00",
+            b"GET\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"\0" * 1000,
+            b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
             with wire_to(running) as wire:
                 wire.sendall(nonsense)
                 wire.shutdown(socket.SHUT_WR)
                 assert everything(wire).startswith((b"HTTP/1.1 400 ", b""))
         assert running.client.get("/v2").status_code == 200
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
 
 
 def test_two_lengths_or_a_length_and_chunks_are_refused() -> None:
@@ -139,19 +149,42 @@ def test_a_wish_for_another_protocol_costs_no_image() -> None:
     with serving() as running:
         whole = http("POST", "/predict", image, headers=wish)
         expected = running.post("/predict", content=image).json()[0]["probabilities"]
-        for cut in (len(whole), len(whole) - len(image), 60):
+        head = len(whole) - len(image)
+        for cuts in (*([cut] for cut in range(1, head + 3)), range(1, head + 1), []):
             with wire_to(running) as wire:
-                wire.sendall(whole[:cut])
-                time.sleep(0.05)
-                wire.sendall(whole[cut:])
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for start, end in itertools.pairwise((0, *cuts, len(whole))):
+                    wire.sendall(whole[start:end])
+                    time.sleep(0.002)
                 answer = wire.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.startswith(b"HTTP/1.1 200 "), cuts
             assert json.loads(answer.partition(b"\r\n\r\n")[2])[0]["probabilities"] == expected
-        with wire_to(running) as wire:  # what cannot be read rightly is refused
-            wire.sendall(whole[: whole.index(b"Upgrade: h2c") + 3])
-            time.sleep(0.05)
-            wire.sendall(whole[whole.index(b"Upgrade: h2c") + 3 :])
-            assert everything(wire).startswith(b"HTTP/1.1 400 ")
+        with wire_to(running) as wire:  # what cannot be read rightly is not read at all
+            wire.sendall(http("GET", "/v2/health/live") + whole)
+            answer = everything(wire)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_that_looks_like_a_wish_for_another_protocol_stays_as_it_is() -> None:
+    """What is hidden of a head must not be looked for in a body, where it would change an image, or the place where the next request begins."""
+    inner = http("GET", "/v2/health/ready")
+    body = b"x" + b"\r\nupgrade: x" * (len(inner) // 2) + inner
+    part = b'--B\r\nContent-Disposition: form-data; name="a"\r\nUpgrade: x\r\n\r\n' + picture(1) + b"\r\n--B--"
+    form = http("POST", "/predict", part, headers=b"Content-Type: multipart/form-data; boundary=B\r\n")
+    with serving() as running:
+        for whole, sent, status in ((http("POST", "/predict", body), body, b"422"), (form, part, b"200")):
+            for before in range(6):
+                with wire_to(running) as wire:
+                    wire.sendall(whole[: -len(sent) - before])
+                    time.sleep(0.02)
+                    wire.sendall(whole[len(whole) - len(sent) - before :])
+                    answer = wire.recv(65536)
+                    wire.settimeout(0.05)
+                    with contextlib.suppress(TimeoutError):
+                        answer += wire.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 " + status), before
+                assert answer.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize("path", ["/v2", "/predict?model=none", "/no/such/path"])
@@ -234,3 +267,62 @@ def test_what_lies_in_connections_when_the_service_ends_is_refused_and_not_reset
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"shutting down" in answer
             wire.close()
+
+
+def chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_chunks_whose_heads_come_with_the_bytes_before_them_are_no_trailers() -> None:
+    content = picture(1) + bytes(100_000)
+    with serving(max_header_bytes=10_000) as running, wire_to(running) as wire:
+        wire.sendall(CHUNKED % b"/predict" + b"7530\r\n")
+        for start in range(0, len(content), 0x7530):
+            part, rest = content[start : start + 0x7530], len(content) - start - 0x7530
+            time.sleep(0.02)
+            wire.sendall(part + b"\r\n" + (b"%x\r\n" % min(0x7530, rest) if rest > 0 else b"0\r\n\r\n"))
+        assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_slow_upload_to_a_path_that_was_answered_early_is_borne(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_KEEP_ALIVE_S", 1)
+    with serving() as running, wire_to(running) as wire:
+        wire.sendall(b"POST /no/such/path HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
+        assert wire.recv(65536).startswith(b"HTTP/1.1 404 ")
+        for _ in range(8):
+            time.sleep(0.4)
+            wire.sendall(b"x")
+        wire.sendall(http("POST", "/predict", picture(1)))
+        assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_broken_body_behind_a_request_is_not_its_answer(hold: Hold) -> None:
+    with serving(threads=1) as running, wire_to(running) as wire:
+        network = hold(running)
+        wire.sendall(http("POST", "/predict", picture(1)) + http("GET", "/v2") + CHUNKED % b"/predict" + b"zz\r\n")
+        network.wait_until_running()
+        time.sleep(0.1)
+        network.let_go()
+        answer = everything(wire)
+    assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 ") == 2
+
+
+def test_what_is_broken_behind_its_own_answer_gets_no_second_one() -> None:
+    with serving() as running, wire_to(running) as wire:
+        wire.sendall(CHUNKED % b"/no/such/path")
+        assert wire.recv(65536).startswith(b"HTTP/1.1 404 ")
+        wire.sendall(b"zz\r\n")
+        assert everything(wire) == b""
+
+
+def test_a_client_that_takes_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_KEEP_ALIVE_S", 1)
+    with serving() as running, socket.socket() as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.connect(("127.0.0.1", running.port))
+        wire.sendall(http("GET", "/openapi.json") * 400)
+        wait_until(lambda: running.metrics()["cellclf_connections"] == 2)
+        wait_until(lambda: running.metrics()["cellclf_connections"] == 1)
