@@ -3,11 +3,14 @@
 import contextlib
 import itertools
 import json
+import re
 import socket
 import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cellclf.serving import server
 from tests.serving.conftest import WAIT_S, Hold, Running, picture, serving, wait_until
@@ -326,3 +329,37 @@ def test_a_client_that_takes_nothing_is_not_waited_for(monkeypatch: pytest.Monke
         wire.sendall(http("GET", "/openapi.json") * 400)
         wait_until(lambda: running.metrics()["cellclf_connections"] == 2)
         wait_until(lambda: running.metrics()["cellclf_connections"] == 1)
+
+
+def test_requests_are_answered_in_their_order_however_they_are_cut() -> None:
+    image = picture(1, (600, 400))
+    trap = picture(1) + b"\r\n\r\nUpgrade: h2c\r\nGET / HTTP/1.1\r\n\r\n"
+    known = (
+        (http("GET", "/v2/health/live"), 200),
+        (http("HEAD", "/v2/health/ready"), 200),
+        (http("POST", "/predict", image), 200),
+        (http("POST", "/predict", trap), 200),
+        (CHUNKED % b"/predict" + chunk(image[:7]) + chunk(image[7:]) + b"0\r\nX-Trailer: x\r\n\r\n", 200),
+        (http("POST", "/predict", b"no image\r\n\r\nupgrade: x\r\n"), 422),
+        (http("POST", "/predict?model=none", image), 404),
+        (http("GET", "/predict"), 405),
+        (http("POST", "/no/such/path", trap), 404),
+        (b"\r\n\r\n" + http("GET", "/v2/health/live"), 200),
+    )
+    end = http("GET", "/v2/health/live", headers=b"Connection: close\r\n")
+    with serving() as running:
+
+        @settings(max_examples=60, deadline=None)
+        @given(st.lists(st.sampled_from(known), min_size=1, max_size=4), st.lists(st.floats(0, 1), max_size=6))
+        def holds(requests: list[tuple[bytes, int]], places: list[float]) -> None:
+            whole = b"".join(request for request, _ in requests) + end
+            cuts = sorted({round(place * len(whole)) for place in places})
+            with wire_to(running) as wire:
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for start, stop in itertools.pairwise((0, *cuts, len(whole))):
+                    wire.sendall(whole[start:stop])
+                    time.sleep(0.001)
+                answer = everything(wire)
+            assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answer)] == [*(status for _, status in requests), 200]
+
+        holds()
