@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ from tests.serving.conftest import WAIT_S, Hold, Running, picture, serving, wait
 
 def wire_to(running: Running) -> socket.socket:
     return socket.create_connection(("127.0.0.1", running.port), timeout=WAIT_S)
+
+
+def send_cut(wire: socket.socket, whole: bytes, cuts: Iterable[int]) -> None:
+    """Send in segments that end at these places."""
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for start, stop in itertools.pairwise((0, *cuts, len(whole))):
+        wire.sendall(whole[start:stop])
+        time.sleep(0.002)
 
 
 def one_answer(wire: socket.socket) -> bytes:
@@ -174,10 +183,7 @@ def test_a_wish_for_another_protocol_costs_no_image() -> None:
         head = len(whole) - len(image)
         for cuts in (*([cut] for cut in range(1, head + 3)), range(1, head + 1), []):
             with wire_to(running) as wire:
-                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for start, end in itertools.pairwise((0, *cuts, len(whole))):
-                    wire.sendall(whole[start:end])
-                    time.sleep(0.002)
+                send_cut(wire, whole, cuts)
                 answer = one_answer(wire)
             assert answer.startswith(b"HTTP/1.1 200 "), cuts
             assert json.loads(answer.partition(b"\r\n\r\n")[2])[0]["probabilities"] == expected
@@ -374,10 +380,7 @@ def test_requests_are_answered_in_their_order_however_they_are_cut() -> None:
             whole = b"".join(request for request, _ in requests) + end
             cuts = sorted({round(place * len(whole)) for place in places})
             with wire_to(running) as wire:
-                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for start, stop in itertools.pairwise((0, *cuts, len(whole))):
-                    wire.sendall(whole[start:stop])
-                    time.sleep(0.001)
+                send_cut(wire, whole, cuts)
                 answer = everything(wire)
             assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answer)] == [*(status for _, status in requests), 200]
 
