@@ -29,13 +29,12 @@ _NEWEST_COUNTS = 0.2
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One batch: images that were really worked on, images dropped because nobody waited for them, and the seconds it took.
+    """One batch: images that were really worked on, and the seconds it took.
 
     steady: whether nothing died meanwhile, so that the seconds say how long such a batch takes.
     """
 
     images: int
-    dropped: int
     seconds: float
     steady: bool = True
 
@@ -242,7 +241,7 @@ class Engine:
             return
         if steady:
             self.observe(len(records), seconds)
-        self._on_batch(BatchDone(len(records), len(batch) - len(records), seconds, steady))
+        self._on_batch(BatchDone(len(records), seconds, steady))
         for work in _filled(records):
             if not work.missing and not work.future.done():
                 work.future.set_result([record for record in work.records if record is not None])
