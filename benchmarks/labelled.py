@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.card import Card
+from cellclf.data.crops import view_of
 from cellclf.data.datasets import DATASETS, find
 from cellclf.data.decoding import decode_file
 from cellclf.data.prepare import DataRequest, list_images
@@ -44,7 +45,7 @@ class TestImages:
 
 def official_test(card: Card, *, limit: int | None) -> TestImages:
     """The set's own test set with its groups, of whatever share the run used; limit: at most so many images, drawn by name."""
-    manifest = list_images(DataRequest(data=card.data, protocol="official"), divided=True, image_size_px=card.height_px)
+    manifest = list_images(DataRequest(data=card.data, protocol="official"), divided=True, view=view_of(card))
     drawn = sorted(manifest.split("test"), key=lambda entry: hashlib.sha256(Path(entry.path).name.encode()).digest())[:limit]
     return TestImages(
         tuple(manifest.file(entry) for entry in drawn),
@@ -58,7 +59,7 @@ def write_pixels(files: Sequence[Path], card: Card, target: Path) -> None:
     shape = (len(files), card.height_px, card.width_px, 3)
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     for row, path in enumerate(files):
-        array[row] = decode_file(path, height_px=card.height_px, width_px=card.width_px)
+        array[row] = decode_file(path, view_of(card))
     array.flush()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.conftest import compare
+from cellclf.data.crops import View
 from cellclf.data.datasets import DATASETS, find
 from cellclf.data.manifest import SPLITS
 from cellclf.data.prepare import DataRequest, prepare
@@ -34,7 +35,7 @@ def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(benchmark: Any, scrat
     recipe = make_recipe(
         "mobilenet", request, image_size_px=image_size_px, weights="none", freeze="all", epochs=EPOCHS, patience=0, learning_rate=1e-3
     )
-    entries = prepare(request, image_size_px=image_size_px).manifest.entries
+    entries = prepare(request, view=View(image_size_px, image_size_px)).manifest.entries
     count = {split: sum(entry.split == split for entry in entries) for split in SPLITS}
 
     def ours() -> None:
@@ -44,7 +45,7 @@ def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(benchmark: Any, scrat
     def peer() -> None:
         keras.utils.clear_session()
         keras.utils.set_random_seed(recipe.seed)
-        prepared = prepare(request, image_size_px=image_size_px)
+        prepared = prepare(request, view=View(image_size_px, image_size_px))
         network = build_network(recipe, classes=len(prepared.manifest.labels), weights=None, steps_per_epoch=1).whole
         network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
         sets = {}

@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmarks.conftest import MODEL, compare
 from cellclf import Classifier, Prediction
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode, decode_file
 
 FOLDER_OF = 4
@@ -95,10 +96,9 @@ class Shares:
 def _work_on(pipe: Any, paths: list[Path]) -> None:
     """Decode and run a batch after the other, whenever told to."""
     classifier = Classifier(MODEL, device="cpu", threads=1)
-    size = {"height_px": classifier.card.height_px, "width_px": classifier.card.width_px}
     while pipe.recv():
         for start in range(0, len(paths), classifier.batch_size):
-            classifier.probabilities(np.stack([decode_file(path, **size) for path in paths[start : start + classifier.batch_size]]))
+            classifier.probabilities(np.stack([decode_file(path, classifier.view) for path in paths[start : start + classifier.batch_size]]))
         pipe.send(None)
 
 
@@ -147,7 +147,6 @@ def test_where_the_time_goes(benchmark: Any, cells: list[Path], rounds: int) -> 
 
 def stages_of(classifier: Classifier, paths: list[Path]) -> dict[str, float]:
     """Seconds of each stage for one batch of files, in the pipeline's own functions."""
-    height, width = classifier.card.height_px, classifier.card.width_px
     marks = [time.perf_counter()]
 
     def mark() -> None:
@@ -155,7 +154,7 @@ def stages_of(classifier: Classifier, paths: list[Path]) -> dict[str, float]:
 
     contents = [path.read_bytes() for path in paths]
     mark()
-    pixels = [decode(content, height_px=height, width_px=width) for content in contents]
+    pixels = [decode(content, classifier.view) for content in contents]
     mark()
     batch = np.stack(pixels)
     mark()
@@ -167,7 +166,7 @@ def stages_of(classifier: Classifier, paths: list[Path]) -> dict[str, float]:
     marks_s = np.diff(marks)
     started = time.perf_counter()
     for content, (own_width, own_height) in zip(contents, sizes, strict=True):
-        decode(content, height_px=own_height, width_px=own_width)
+        decode(content, View(own_height, own_width))
     decoded_s = time.perf_counter() - started
     assert len(records) == len(paths)
     read, both, copied, inferred, post = (float(value) for value in marks_s)

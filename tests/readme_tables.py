@@ -6,6 +6,7 @@ from pathlib import Path
 from cellclf.artifact.precisions import PRECISIONS
 from cellclf.backbones import BACKBONES
 from cellclf.cli.app import VERBS
+from cellclf.data.crops import CROPS
 from cellclf.data.datasets import DATASETS
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.scale import SCALE_KEYS
@@ -42,6 +43,10 @@ def augmentations() -> str:
     return table(["--augment", ""], [[f"`{row.name}`", row.description] for row in AUGMENTATIONS.values()])
 
 
+def crops() -> str:
+    return table(["--crop", ""], [[f"`{row.name}`", row.description] for row in CROPS.values()])
+
+
 def precisions() -> str:
     rows = []
     for row in PRECISIONS.values():
@@ -67,7 +72,7 @@ def scale() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    make.__name__: make for make in (commands, studies, scale, backbones, datasets, augmentations, precisions, devices)
+    make.__name__: make for make in (commands, studies, scale, backbones, datasets, crops, augmentations, precisions, devices)
 }
 
 

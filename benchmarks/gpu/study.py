@@ -101,10 +101,10 @@ def _supervise(options: argparse.Namespace) -> None:
 def _decode(options: argparse.Namespace) -> None:
     """Decode the images once, before the processes that share them start."""
     recipes = [recipe_of(name, options) for name in options.variations]
-    for size, recipe in {recipe.image_size_px: recipe for recipe in recipes}.items():
+    for view, recipe in {recipe.view: recipe for recipe in recipes}.items():
         began = time.monotonic()
-        prepare(recipe.data, image_size_px=size)
-        say(f"{size} px: images ready after {time.monotonic() - began:.1f} s")
+        prepare(recipe.data, view=view)
+        say(f"{view.height_px} px: images ready after {time.monotonic() - began:.1f} s")
 
 
 def _study_process(name: str, options: argparse.Namespace) -> Contender:

@@ -56,7 +56,7 @@ def _by_cellclf(recipe: Recipe, folder: Path, turn: Path | None) -> dict[str, An
 def _resident(recipe: Recipe, folder: Path, turn: Path | None) -> dict[str, Any]:
     """The same recipe with everything on the card: an epoch is one compiled call."""
     started = time.perf_counter()
-    prepared = prepare(recipe.data, image_size_px=recipe.image_size_px)
+    prepared = prepare(recipe.data, view=recipe.view)
     images, truth = _part(prepared, "train")
     validation = _part(prepared, "validation")
     data_s = time.perf_counter() - started

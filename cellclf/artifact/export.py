@@ -19,7 +19,7 @@ from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.backbones import BACKBONES
 from cellclf.card import CARD_KEY, DIGEST_KEY, Benefit, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest
-from cellclf.data.decoding import RESIZE_METHOD, Pixels
+from cellclf.data.decoding import Pixels
 from cellclf.data.manifest import Entry, Split
 from cellclf.data.prepare import Prepared, reopen
 from cellclf.environment import installed_versions, usable_cores
@@ -143,7 +143,7 @@ def _open(run: Run, on_stage: OnStage) -> _Source:
     keras = require_keras("tensorflow")
     keras.utils.clear_session()
     keras.config.set_dtype_policy("float32")
-    prepared = reopen(run.manifest(), setup.data, image_size_px=setup.recipe.image_size_px, on_progress=on_stage)
+    prepared = reopen(run.manifest(), setup.data, view=setup.recipe.view, on_progress=on_stage)
     network = build_network(setup.recipe, classes=len(setup.data.labels), weights=None, steps_per_epoch=1).whole
     try:
         load_strictly(network, run.weights)
@@ -235,7 +235,7 @@ def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, 
         labels=data.labels,
         height_px=size,
         width_px=size,
-        resize=RESIZE_METHOD,
+        resize=recipe.view.resize,
         scaling=f"in the graph ({backbone.scaling})",
         precision=row.name,
         backbone=recipe.backbone,

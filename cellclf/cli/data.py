@@ -8,6 +8,7 @@ import typer
 from cellclf.cli import options
 from cellclf.cli.console import err, note, out, plain_table, print_json, relative
 from cellclf.cli.display import TrainingDisplay
+from cellclf.data.crops import CROPS, View
 from cellclf.data.datasets import DATASETS, find, locate
 from cellclf.data.manifest import SPLITS
 from cellclf.data.prepare import prepare
@@ -33,6 +34,7 @@ def show(
     split_seed: options.SplitSeedOption = 0,
     group_rule: options.GroupRuleOption = None,
     on_bad_image: Annotated[str, typer.Option(help="error | skip")] = "skip",
+    crop: options.CropOption = "none",
     image_size: Annotated[int, typer.Option(min=16, help="Pixels a side to which images are decoded, to find those that cannot be.")] = 128,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -47,7 +49,7 @@ def show(
         data, protocol=protocol, fractions=fractions, fold=fold, split_seed=split_seed, group_rule=group_rule, on_bad_image=on_bad_image
     )
     with TrainingDisplay() as display:
-        record = prepare(request, image_size_px=image_size, on_progress=display.stage).record
+        record = prepare(request, view=View(image_size, image_size, CROPS.find(crop).name), on_progress=display.stage).record
     if as_json:
         print_json(record.model_dump_json(indent=2))
         return

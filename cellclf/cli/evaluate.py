@@ -11,6 +11,7 @@ import typer
 from cellclf.card import Card, CoveragePoint, Estimate, OperatingPoint, Precision
 from cellclf.cli import options
 from cellclf.cli.console import has_not_learned, interval, metrics_lines, note, out, plain_table, print_json
+from cellclf.data.crops import View
 from cellclf.data.datasets import DATASETS
 from cellclf.data.manifest import SPLITS, Manifest
 from cellclf.data.prepare import DataRequest, has_test_set, list_images
@@ -88,8 +89,8 @@ def evaluate(
         if target is not None and target.is_dir():
             raise CellclfError(f"{target} is a folder; name a file")
     classifier = Classifier(model, device=device, on_note=note)
-    request, own = _request(classifier.card, data, protocol, group_rule)
-    manifest, chosen, same = _images(classifier.card, request, own, split)
+    request, own = _request(classifier, data, protocol, group_rule)
+    manifest, chosen, same = _images(classifier, request, own, split)
     at = None if prevalence is None else (_positive(classifier.card, positive), prevalence)
     found = _measure(classifier, manifest, chosen, request, same, at)
     text = found.model_dump_json(indent=2)
@@ -110,8 +111,9 @@ def evaluate(
         raise typer.Exit(3)
 
 
-def _request(card: Card, data: str | None, protocol: str | None, group_rule: str | None) -> tuple[DataRequest, bool]:
+def _request(classifier: Classifier, data: str | None, protocol: str | None, group_rule: str | None) -> tuple[DataRequest, bool]:
     """What to measure on, and whether it is the model's own data, divided as in training, so that test means what it meant there."""
+    card = classifier.card
     own = DataRequest.model_validate(card.recipe["data"])
     if data is None and own.data not in DATASETS:
         raise DataError(f"the model was trained on {own.data!r}, which is no named data set; give its folder or .csv with --data")
@@ -120,27 +122,28 @@ def _request(card: Card, data: str | None, protocol: str | None, group_rule: str
     if data is None or data == own.data:
         return own, True
     again = own.model_copy(update={"data": data})
-    if _fingerprint(again, card) == card.data_fingerprint:
+    if _fingerprint(again, classifier.view) == card.data_fingerprint:
         return again, True
     return options.data_request(data), False
 
 
-def _fingerprint(request: DataRequest, card: Card) -> str | None:
+def _fingerprint(request: DataRequest, view: View) -> str | None:
     """The fingerprint of the manifest a request makes; None where it makes none."""
     try:
-        return list_images(request, divided=True, image_size_px=card.height_px).fingerprint
+        return list_images(request, divided=True, view=view).fingerprint
     except DataError:
         return None
 
 
-def _images(card: Card, request: DataRequest, own: bool, split: str | None) -> tuple[Manifest, str, bool]:
+def _images(classifier: Classifier, request: DataRequest, own: bool, split: str | None) -> tuple[Manifest, str, bool]:
     """The manifest to measure on, the split, and whether it is exactly what the model was trained with."""
+    card, view = classifier.card, classifier.view
     if split not in (None, *SPLITS, _ALL):
         raise CellclfError(f"--split {split!r} is not known; give {', '.join(SPLITS)} or {_ALL}")
     chosen = split or ("test" if own or has_test_set(request) else _ALL)
     if chosen == _ALL:
-        return list_images(request, divided=False, image_size_px=card.height_px), _ALL, False
-    manifest = list_images(request, divided=True, image_size_px=card.height_px)
+        return list_images(request, divided=False, view=view), _ALL, False
+    manifest = list_images(request, divided=True, view=view)
     same = manifest.fingerprint == card.data_fingerprint
     if own and not same and card.protocol != "official":
         raise DataError(

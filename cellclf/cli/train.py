@@ -39,6 +39,7 @@ def train(
     images_fraction: Annotated[
         float, typer.Option(help="Share of the images of each label and source split that is used.", rich_help_panel="Data")
     ] = 1.0,
+    crop: options.CropOption = "none",
     hidden: Annotated[str, typer.Option(help="Units of the dense layers, as 16 or 8,8; or none.", rich_help_panel=_NETWORK)] = "16",
     dropout: Annotated[float, typer.Option(help="Dropout before the softmax.", rich_help_panel=_NETWORK)] = 0.5,
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. Default: the backbone's own.", rich_help_panel=_NETWORK)] = None,
@@ -108,6 +109,7 @@ def train(
         image_size_px=image_size,
         learning_rate=learning_rate,
         augmentation=augment,
+        crop=crop,
         hidden=_hidden(hidden),
         dropout=dropout,
         schedule=schedule,
@@ -183,9 +185,10 @@ def print_summary(run: Run) -> None:
 
 
 def _announce(recipe: Recipe) -> None:
+    cropped = "" if recipe.crop == "none" else f", crop {recipe.crop},"
     frozen = f", frozen {recipe.freeze}" if recipe.freeze != "none" else ""
     err.print(
-        f"{recipe.backbone} at {recipe.image_size_px} px from {recipe.weights} weights{frozen}; hidden {list(recipe.hidden)}, "
+        f"{recipe.backbone} at {recipe.image_size_px} px{cropped} from {recipe.weights} weights{frozen}; hidden {list(recipe.hidden)}, "
         f"dropout {recipe.dropout}; "
         f"Adam {recipe.learning_rate:g} ({recipe.schedule}), batch {recipe.batch_size}, at most {recipe.epochs} epochs, "
         f"augmentation {recipe.augmentation}, seed {recipe.seed}"

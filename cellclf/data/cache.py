@@ -1,4 +1,4 @@
-"""Decode once: the pixels of many files as one uint8 array on disk, keyed by content, size and decoder. Built in parallel, whole or not at all."""
+"""Decode once: the pixels of many files as one uint8 array on disk, keyed by content, view and decoder. Built in parallel, whole or not at all."""
 
 import hashlib
 import shutil
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.data.decoding import DECODER_VERSION, RESIZE_METHOD, Pixels, decode
+from cellclf.data.crops import View
+from cellclf.data.decoding import DECODER_VERSION, Pixels, decode
 from cellclf.documents import Document
 from cellclf.environment import usable_cores
 from cellclf.errors import DataError, DecodeError
@@ -70,24 +71,24 @@ def hash_files(files: Sequence[Path], *, on_progress: OnProgress | None = None) 
     return digests
 
 
-def open_cache(file_of: dict[str, Path], *, height_px: int, width_px: int, on_progress: OnProgress | None = None) -> PixelCache:
+def open_cache(file_of: dict[str, Path], view: View, *, on_progress: OnProgress | None = None) -> PixelCache:
     """The decoded pixels of these contents; decodes what is not there yet.
 
     file_of: a file by its content hash. Raises DataError where the disk is too small or a file changed after it was hashed.
     """
     contents = sorted(file_of)
-    key = hashlib.sha256("\n".join((f"{DECODER_VERSION} {RESIZE_METHOD} {height_px}x{width_px}", *contents)).encode()).hexdigest()
+    key = hashlib.sha256("\n".join((f"{DECODER_VERSION} {view.resize} {view.height_px}x{view.width_px}", *contents)).encode()).hexdigest()
     folder = images_folder() / key[:40]
     if not (folder / "index.json").exists():
-        _build(folder, contents, file_of, (height_px, width_px), on_progress)
+        _build(folder, contents, file_of, view, on_progress)
     index = _Index.read(folder / "index.json")
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return PixelCache(pixels, {content: row for row, content in enumerate(index.contents)}, dict(index.errors))
 
 
-def _build(folder: Path, contents: list[str], file_of: dict[str, Path], size: tuple[int, int], on_progress: OnProgress | None) -> None:
+def _build(folder: Path, contents: list[str], file_of: dict[str, Path], view: View, on_progress: OnProgress | None) -> None:
     _remove_stale(folder.parent)
-    shape = (len(contents), *size, 3)
+    shape = (len(contents), view.height_px, view.width_px, 3)
     _check_space(folder.parent, int(np.prod(shape)))
     errors: dict[str, str] = {}
     with new_folder(folder) as temporary:
@@ -97,7 +98,7 @@ def _build(folder: Path, contents: list[str], file_of: dict[str, Path], size: tu
             rows = range(start, min(start + _CHUNK, len(contents)))
             for row in rows:
                 try:
-                    array[row] = _pixels_of(file_of[contents[row]], contents[row], size)
+                    array[row] = _pixels_of(file_of[contents[row]], contents[row], view)
                 except DecodeError as error:
                     errors[contents[row]] = str(error)
             return len(rows)
@@ -112,11 +113,11 @@ def _build(folder: Path, contents: list[str], file_of: dict[str, Path], size: tu
         _Index(contents=tuple(contents), errors=dict(sorted(errors.items()))).write(temporary / "index.json")
 
 
-def _pixels_of(path: Path, content: str, size: tuple[int, int]) -> Pixels:
+def _pixels_of(path: Path, content: str, view: View) -> Pixels:
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != content:
         raise DataError(f"{path} is no longer the file that the manifest names: its content changed")
-    return decode(data, height_px=size[0], width_px=size[1])
+    return decode(data, view)
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -1,4 +1,4 @@
-"""One image file → uint8 pixels. The only place that decodes or resizes: training, prediction and serving all call it. Imports errors only.
+"""One image file → uint8 pixels. The only place that decodes: training, prediction and serving all call it. Imports crops and errors only.
 
 What becomes of unusual files: EXIF rotation is applied; grey, palette and CMYK become RGB; transparency is laid over white;
 16-bit grey is scaled from 0–65535 to 0–255. Refused with a reason: empty, truncated or foreign files, several frames in
@@ -23,6 +23,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from cellclf.data.crops import Shares, View
 from cellclf.errors import DecodeError
 
 __all__ = [
@@ -30,18 +31,15 @@ __all__ = [
     "DECODER_VERSION",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
-    "RESIZE_METHOD",
     "Pixels",
     "decode",
     "decode_file",
     "decode_thumbnail",
     "is_image_name",
+    "seen",
 ]
 
 Pixels = npt.NDArray[np.uint8]
-
-RESIZE_METHOD = "stretch-bilinear-antialias"
-"""Name of the one resize method: the whole image stretched to the network's size, Pillow's antialiased bilinear filter."""
 
 DECODER_VERSION = 1
 """Part of every cache key; raise it when the same file would decode to other pixels."""
@@ -68,8 +66,8 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def decode_file(path: Path, *, height_px: int, width_px: int) -> Pixels:
-    """Read and decode one file to uint8 [height, width, 3], RGB; raises DecodeError with the reason."""
+def decode_file(path: Path, view: View) -> Pixels:
+    """Read and decode one file to uint8 [height, width, 3], RGB, as `view` says; raises DecodeError with the reason."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -78,15 +76,22 @@ def decode_file(path: Path, *, height_px: int, width_px: int) -> Pixels:
         raise DecodeError("no such file: its name holds a NUL") from error
     except OSError as error:
         raise DecodeError(f"cannot be read: {error.strerror or error}") from error
-    return decode(content, height_px=height_px, width_px=width_px)
+    return decode(content, view)
 
 
-def decode(content: bytes, *, height_px: int, width_px: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode an image's bytes to uint8 [height, width, 3], RGB; raises DecodeError with the reason.
+def decode(content: bytes, view: View, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an image's bytes to uint8 [height, width, 3], RGB, as `view` says; raises DecodeError with the reason.
 
     max_pixels: largest width × height that is decoded, at most MAX_PIXELS.
     """
-    return np.asarray(_upright_image(content, max_pixels=max_pixels).resize((width_px, height_px), Image.Resampling.BILINEAR).convert("RGB"))
+    return view.pixels(_upright_image(content, max_pixels=max_pixels))
+
+
+def seen(content: bytes, view: View, *, max_pixels: int = MAX_PIXELS) -> Shares:
+    """The part of an image's bytes that `decode` of the same view gives, in shares of the upright image; raises DecodeError with the reason."""
+    image = _upright_image(content, max_pixels=max_pixels)
+    left, top, right, bottom = view.box(image)
+    return left / image.width, top / image.height, right / image.width, bottom / image.height
 
 
 def decode_thumbnail(content: bytes, *, longest_px: int) -> Pixels:

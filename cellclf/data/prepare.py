@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cellclf.data.cache import OnProgress, PixelCache, open_cache
+from cellclf.data.crops import View
 from cellclf.data.leaks import find_leaks
 from cellclf.data.listing import Listing, list_files
 from cellclf.data.manifest import SPLITS, Entry, Leak, Manifest, Split
@@ -19,6 +20,7 @@ from cellclf.errors import BadImagesError, DataError
 __all__ = ["BadImage", "DataRecord", "DataRequest", "GroupsSource", "Prepared", "has_test_set", "list_images", "prepare", "reopen"]
 
 _SHOWN = 5
+_ANY = View(128, 128)
 UNKNOWN_GROUPS = (
     "groups are unknown: each file counts as its own; if several files show one patient or cell, "
     "name it with --group-rule or a group column, or the figures will be too good"
@@ -61,17 +63,17 @@ class Prepared:
     record: DataRecord
 
 
-def prepare(request: DataRequest, *, image_size_px: int, on_progress: OnProgress | None = None) -> Prepared:
+def prepare(request: DataRequest, *, view: View, on_progress: OnProgress | None = None) -> Prepared:
     """Scan, hash, decode and split; raises DataError, and BadImagesError before anything is trained on a broken file."""
     listed = list_files(request, on_progress=on_progress)
     found, pairs = listed.found, listed.pairs
     file_of = {sha: found.root / file.path for file, sha in pairs}
-    cache = open_cache(file_of, height_px=image_size_px, width_px=image_size_px, on_progress=on_progress)
+    cache = open_cache(file_of, view, on_progress=on_progress)
     readable = [(file, sha) for file, sha in pairs if sha not in cache.errors]
     bad = (
         listed.unreadable + [BadImage(path=file.path, reason=cache.errors[sha]) for file, sha in pairs if sha in cache.errors] + _two_labels(readable)
     )
-    if bad and request.on_bad_image == "error":
+    if bad and (request.on_bad_image == "error" or len(bad) == len(listed.unreadable) + len(pairs)):
         raise BadImagesError(_bad_message(bad, found.root))
     left_out = {image.path for image in bad}
     usable = replace(listed, pairs=[(file, sha) for file, sha in pairs if file.path not in left_out])
@@ -84,14 +86,14 @@ def has_test_set(request: DataRequest) -> bool:
     return any(file.split == "test" for file in scan(request.data, group_rule=request.group_rule).files)
 
 
-def list_images(request: DataRequest, *, divided: bool, image_size_px: int = 128) -> Manifest:
+def list_images(request: DataRequest, *, divided: bool, view: View = _ANY) -> Manifest:
     """The very manifest that `prepare` makes of the same request; with divided=False every file is 'test', also those that cannot
     be read (their hash is ''). Raises DataError.
 
-    Images are decoded (to image_size_px, into the cache) only where broken ones are to be left out before the division.
+    Images are decoded (as `view` says, into the cache) only where those that cannot be used are to be left out before the division.
     """
     if divided and request.on_bad_image == "skip":
-        return prepare(request, image_size_px=image_size_px).manifest
+        return prepare(request, view=view).manifest
     listed = list_files(request)
     if divided:
         if listed.unreadable:
@@ -103,13 +105,13 @@ def list_images(request: DataRequest, *, divided: bool, image_size_px: int = 128
     return Manifest(listed.found.root, tuple(Entry(file.path, known.get(file.path, ""), file.label, file.group, "test") for file in files))
 
 
-def reopen(manifest: Manifest, record: DataRecord, *, image_size_px: int, on_progress: OnProgress | None = None) -> Prepared:
+def reopen(manifest: Manifest, record: DataRecord, *, view: View, on_progress: OnProgress | None = None) -> Prepared:
     """The pixels of a stored manifest again, from the cache or decoded anew; raises DataError where files changed or the manifest did."""
     if manifest.fingerprint != record.fingerprint:
         raise DataError(f"manifest.csv does not match its recorded fingerprint {record.fingerprint[:12]}: it was changed")
     file_of = {entry.sha256: manifest.file(entry) for entry in manifest.entries}
     try:
-        cache = open_cache(file_of, height_px=image_size_px, width_px=image_size_px, on_progress=on_progress)
+        cache = open_cache(file_of, view, on_progress=on_progress)
     except OSError as error:
         raise DataError(f"an image of the manifest cannot be read: {error.filename}: {error.strerror}") from error
     if cache.errors:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.card import Card, ModelFile, read_model_file
-from cellclf.data.decoding import RESIZE_METHOD, Pixels, decode, decode_file
+from cellclf.data.crops import View, view_of
+from cellclf.data.decoding import Pixels, decode, decode_file
 from cellclf.environment import usable_cores
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError, ProviderUnavailableError
 from cellclf.evaluation.decision import decide
@@ -86,8 +87,7 @@ class Classifier:
         self.path: Path = file.path
         self.card: Card = file.card
         self.fingerprint: str = file.fingerprint
-        if self.card.resize != RESIZE_METHOD:
-            raise ModelFileError(f"{file.path} wants images resized by {self.card.resize!r}, which this version cannot do; update cellclf")
+        self.view: View = view_of(self.card)
         if threads is not None and threads < 1:
             raise CellclfError(f"threads {threads} must be at least 1")
         self.plan: Plan | None = None
@@ -154,11 +154,10 @@ class Classifier:
 
     def predict(self, image: str | Path | bytes) -> Prediction:
         """Name what one image shows, given its path or its bytes; raises DecodeError with the reason."""
-        height, width = self.card.height_px, self.card.width_px
         if isinstance(image, bytes):
-            name, pixels = "", decode(image, height_px=height, width_px=width)
+            name, pixels = "", decode(image, self.view)
         else:
-            name, pixels = str(image), decode_file(Path(image), height_px=height, width_px=width)
+            name, pixels = str(image), decode_file(Path(image), self.view)
         return self.predictions([name], self.probabilities(pixels[None]))[0]
 
     def record(self, path: str | Path) -> Prediction | Failure:
@@ -180,7 +179,7 @@ class Classifier:
         decoded: list[Pixels | str] = []
         for path in paths:
             try:
-                decoded.append(decode_file(Path(path), height_px=self.card.height_px, width_px=self.card.width_px))
+                decoded.append(decode_file(Path(path), self.view))
             except DecodeError as error:
                 decoded.append(str(error))
         images = [pixels for pixels in decoded if not isinstance(pixels, str)]

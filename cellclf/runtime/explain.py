@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cellclf.card import ModelFile
+from cellclf.data.crops import WHOLE, Shares
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError, ModelFileError
 from cellclf.storage import new_file
@@ -50,8 +51,19 @@ class Explainer:
         return values
 
 
-def overlay(image: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
-    """uint8 RGB [H, W, 3] under a map [rows, columns], from clear (0) over yellow to red (its highest place)."""
+def overlay(image: Pixels, heat: npt.NDArray[np.float32], seen: Shares = WHOLE) -> Pixels:
+    """uint8 RGB [H, W, 3] under a map [rows, columns], from clear (0) over yellow to red (its highest place).
+
+    seen: the part of the image that the map is of; where it is not the whole image, what the network did not see is darker.
+    """
+    left, right = (round(share * image.shape[1]) for share in seen[::2])
+    top, bottom = (round(share * image.shape[0]) for share in seen[1::2])
+    shown = image // 2
+    shown[top:bottom, left:right] = _painted(image[top:bottom, left:right], heat)
+    return shown
+
+
+def _painted(image: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
     height, width, _ = image.shape
     highest = float(heat.max())
     shares = np.clip(heat / highest, 0, 1) if highest > 0 else np.zeros_like(heat)
@@ -62,12 +74,12 @@ def overlay(image: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
     return mixed
 
 
-def write_overlay(target: Path, image: Pixels, heat: npt.NDArray[np.float32]) -> None:
+def write_overlay(target: Path, image: Pixels, heat: npt.NDArray[np.float32], seen: Shares = WHOLE) -> None:
     """Write the overlay as a PNG that says what it is; nothing half-written is left."""
     said = PngInfo()
     said.add_text("Software", _MADE_BY)
     with new_file(target) as temporary:
-        Image.fromarray(overlay(image, heat)).save(temporary, format="PNG", pnginfo=said)
+        Image.fromarray(overlay(image, heat, seen)).save(temporary, format="PNG", pnginfo=said)
 
 
 def may_be_written(target: Path) -> bool:

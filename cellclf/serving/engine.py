@@ -251,10 +251,10 @@ def _records(runner: Runner, jobs: Sequence[_Job]) -> list[tuple[_Job, Record]] 
     """Unreadable images become failures, a network that cannot be run becomes the answer to all."""
     if not jobs:
         return []
-    network, size_px = jobs[0].work.network, jobs[0].work.size_px
+    network, view = jobs[0].work.network, jobs[0].work.view
     try:
         try:
-            found = list(zip(jobs, runner.run(network, [job.image for job in jobs], size_px=size_px), strict=True))
+            found = list(zip(jobs, runner.run(network, [job.image for job in jobs], view=view), strict=True))
         except WorkerDiedError:
             found = _one_by_one(runner, jobs)
     except (InferenceError, ModelFileError) as error:
@@ -280,7 +280,7 @@ def _one_by_one(runner: Runner, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer
             found.append((job, "was not tried: what decodes images died of another one of this request"))
         elif not job.work.gone and job.work.deadline > time.monotonic():
             try:
-                (answer,) = runner.run(job.work.network, [job.image], size_px=job.work.size_px)
+                (answer,) = runner.run(job.work.network, [job.image], view=job.work.view)
             except WorkerDiedError:
                 deadly.add(job.work)
                 answer = "cannot be decoded: what tried died of it, twice"

@@ -4,10 +4,13 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from cellclf.data.crops import Shares
+from cellclf.data.decoding import seen
 from cellclf.errors import InferenceError, ModelFileError
 from cellclf.runtime.explain import Explainer
 from cellclf.serving.exchange import ClientGoneError, Exchange
@@ -16,10 +19,16 @@ from cellclf.serving.models import ServedModel
 from cellclf.serving.refusals import RefusedError
 from cellclf.serving.work import Image
 
-__all__ = ["MAX_EXPLAINED", "Explaining", "Heatmaps"]
+__all__ = ["MAX_EXPLAINED", "Explained", "Explaining"]
 
-Heatmaps = dict[str, list[list[float]]]
-"""Of one image: for each label its map, rows of numbers of at least 0."""
+
+@dataclass(frozen=True)
+class Explained:
+    """Of one image: for each label its map, rows of numbers of at least 0; and the part of the upright image that the maps are of, in shares."""
+
+    heatmaps: dict[str, list[list[float]]]
+    seen: Shares
+
 
 MAX_EXPLAINED = 16
 """Images of one request whose heat maps are told."""
@@ -36,7 +45,7 @@ class Explaining:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._explainers: WeakKeyDictionary[ServedModel, Explainer] = WeakKeyDictionary()
-        self._computing: set[asyncio.Task[list[Heatmaps]]] = set()
+        self._computing: set[asyncio.Task[list[Explained]]] = set()
 
     @contextmanager
     def place(self, model: ServedModel, images: int) -> Iterator[None]:
@@ -56,7 +65,7 @@ class Explaining:
         finally:
             self._waiting -= 1
 
-    async def maps(self, exchange: Exchange, model: ServedModel, images: Sequence[Image], *, deadline: float) -> list[Heatmaps]:
+    async def maps(self, exchange: Exchange, model: ServedModel, images: Sequence[Image], *, deadline: float) -> list[Explained]:
         """The maps of readable images, in order. Raises RefusedError 504 past the deadline (of time.monotonic()), ClientGoneError."""
         wanted = asyncio.Event()
         wanted.set()
@@ -81,14 +90,14 @@ class Explaining:
             raise ClientGoneError
         raise RefusedError(504, "not answered by its deadline", reason="late")
 
-    async def _in_turn(self, model: ServedModel, images: Sequence[Image], wanted: asyncio.Event) -> list[Heatmaps]:
+    async def _in_turn(self, model: ServedModel, images: Sequence[Image], wanted: asyncio.Event) -> list[Explained]:
         async with self._turn:
             return await asyncio.to_thread(self._compute, model, images) if wanted.is_set() else []
 
-    def _compute(self, model: ServedModel, images: Sequence[Image]) -> list[Heatmaps]:
+    def _compute(self, model: ServedModel, images: Sequence[Image]) -> list[Explained]:
         if model not in self._explainers:
             self._explainers[model] = model.classifier.explainer()
-        pixels = [decoded(image, size_px=model.size_px, max_pixels=self._max_pixels) for image in images]
+        pixels = [decoded(image, view=model.classifier.view, max_pixels=self._max_pixels) for image in images]
         readable = [image for image in pixels if not isinstance(image, str)]
         if len(readable) != len(images):
             raise RefusedError(500, "an image that was read before cannot be read again", reason="inference")
@@ -96,4 +105,8 @@ class Explaining:
             maps = self._explainers[model].maps(np.stack(readable))
         except (InferenceError, ModelFileError) as error:
             raise RefusedError(500, "the heat maps could not be computed", reason="inference") from error
-        return [dict(zip(model.classifier.labels, np.round(each, 4).tolist(), strict=True)) for each in maps]
+        labels, view = model.classifier.labels, model.classifier.view
+        return [
+            Explained(dict(zip(labels, np.round(each, 4).tolist(), strict=True)), seen(bytes(image), view, max_pixels=self._max_pixels))
+            for image, each in zip(images, maps, strict=True)
+        ]

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from cellclf.data.crops import View
 from cellclf.data.decoding import Pixels, decode
 from cellclf.errors import DecodeError
 from cellclf.serving.work import Image
@@ -19,15 +20,15 @@ MAX_JPEG_SCANS = 100
 _JPEG, _START_OF_SCAN = b"\xff\xd8", b"\xff\xda"  # ITU-T T.81, table B.1
 
 
-def decoded(image: Image, *, size_px: tuple[int, int], max_pixels: int) -> Pixels | str:
-    """uint8 [height, width, 3] of size_px (height, width), or the reason why the image cannot be read."""
+def decoded(image: Image, *, view: View, max_pixels: int) -> Pixels | str:
+    """uint8 [height, width, 3] as `view` says, or the reason why the image cannot be read."""
     if isinstance(image, np.ndarray):
         return image
     content = bytes(image)
     if content.startswith(_JPEG) and content.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
         return f"a JPEG of more than {MAX_JPEG_SCANS} scans"
     try:
-        return decode(content, height_px=size_px[0], width_px=size_px[1], max_pixels=max_pixels)
+        return decode(content, view, max_pixels=max_pixels)
     except DecodeError as error:
         return str(error)
     except MemoryError:

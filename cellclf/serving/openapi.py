@@ -34,6 +34,13 @@ _RECORD = {
             "description": "With explain: for each label, rows of how much each place of the image speaks for it (Grad-CAM), at least 0.",
             "additionalProperties": {"type": "array", "items": {"type": "array", "items": {"type": "number", "minimum": 0}}},
         },
+        "seen": {
+            "type": "array",
+            "description": "With explain: left, top, right and bottom edge of what the network saw, in shares of the upright image.",
+            "items": _NUMBER,
+            "minItems": 4,
+            "maxItems": 4,
+        },
         "error": {"type": "string", "description": "Why the image could not be read; then there is no label."},
         "model": {"type": "string", "description": "The file's SHA-256."},
         "provider": {"type": "string"},

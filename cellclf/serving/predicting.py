@@ -45,7 +45,7 @@ async def answer_prediction(service: Service, exchange: Exchange) -> None:
     if explain:
         for found, record in zip(plain, records, strict=True):
             if isinstance(record, Prediction):
-                found["heatmaps"] = next(maps)
+                found |= vars(next(maps))
     await exchange.answer_json(status, plain, told)
 
 

@@ -14,6 +14,7 @@ from pickle import PickleBuffer
 
 import numpy as np
 
+from cellclf.data.crops import View
 from cellclf.errors import InferenceError
 from cellclf.runtime.classifier import Classifier
 from cellclf.runtime.providers import gpu_count, parse_device
@@ -69,12 +70,12 @@ class ProcessRunner:
         with self._lock:
             self._number_of(network)
 
-    def run(self, network: Network, images: Sequence[Image], *, size_px: tuple[int, int]) -> list[Answer]:
+    def run(self, network: Network, images: Sequence[Image], *, view: View) -> list[Answer]:
         """See Runner; raises WorkerDiedError where the process died with these images, InferenceError where there is none that could take them."""
         with self._lock:
             number = self._number_of(network)
             sent = tuple(image if isinstance(image, np.ndarray) else PickleBuffer(image) for image in images)
-            return self._exchange(Batch(number, sent, size_px, self._max_pixels, self._unused())).answers()
+            return self._exchange(Batch(number, sent, view, self._max_pixels, self._unused())).answers()
 
     def close(self) -> None:
         """End the process, whatever it does; none is started any more."""

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cellclf.data.crops import View
 from cellclf.data.decoding import Pixels
 from cellclf.serving.images import decoded
 from cellclf.serving.work import Image, Network
@@ -40,8 +41,8 @@ class Runner(Protocol):
     def prepare(self, network: Network) -> None:
         """Make ready for batches of a network; raises CellclfError where that fails."""
 
-    def run(self, network: Network, images: Sequence[Image], *, size_px: tuple[int, int]) -> list[Answer]:
-        """Decode to size_px (height, width) and run; an answer an image, in order. Raises InferenceError, ModelFileError, WorkerDiedError."""
+    def run(self, network: Network, images: Sequence[Image], *, view: View) -> list[Answer]:
+        """Decode as `view` says and run; an answer an image, in order. Raises InferenceError, ModelFileError, WorkerDiedError."""
 
     def close(self) -> None:
         """Let go of everything; nothing is run any more."""
@@ -63,17 +64,17 @@ class ThreadRunner:
     def prepare(self, network: Network) -> None:
         """The network is in this process already."""
 
-    def run(self, network: Network, images: Sequence[Image], *, size_px: tuple[int, int]) -> list[Answer]:
+    def run(self, network: Network, images: Sequence[Image], *, view: View) -> list[Answer]:
         """See Runner."""
-        return answers(network, images, size_px=size_px, max_pixels=self._max_pixels)
+        return answers(network, images, view=view, max_pixels=self._max_pixels)
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
 
-def answers(network: Network, images: Sequence[Image], *, size_px: tuple[int, int], max_pixels: int) -> list[Answer]:
+def answers(network: Network, images: Sequence[Image], *, view: View, max_pixels: int) -> list[Answer]:
     """Decode the images and run those that can be read, in calls of the network's own batch size. Raises InferenceError, ModelFileError."""
-    found = [decoded(image, size_px=size_px, max_pixels=max_pixels) for image in images]
+    found = [decoded(image, view=view, max_pixels=max_pixels) for image in images]
     pixels: list[Pixels] = [image for image in found if not isinstance(image, str)]
     size = network.batch_size
     rows = iter([row for start in range(0, len(pixels), size) for row in network.probabilities(np.stack(pixels[start : start + size]))])

@@ -89,7 +89,7 @@ class Service:
         loop = asyncio.get_running_loop()
         work = Work(
             model.classifier,
-            size_px=model.size_px,
+            view=model.classifier.view,
             names=[name for name, _ in named],
             images=[image for _, image in named],
             deadline=deadline,

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cellclf.data.crops import View
 from cellclf.data.decoding import Pixels
 from cellclf.runtime.classifier import Failure, Prediction
 
@@ -41,20 +42,20 @@ class Work:
     deadline: time.monotonic() after which nobody waits any more. waiting: images that no worker has taken. gone: nobody waits for the records.
     """
 
-    __slots__ = ("deadline", "future", "gone", "images", "missing", "names", "network", "records", "size_px", "waiting")
+    __slots__ = ("deadline", "future", "gone", "images", "missing", "names", "network", "records", "view", "waiting")
 
     def __init__(
         self,
         network: Network,
         *,
-        size_px: tuple[int, int],
+        view: View,
         names: Sequence[str],
         images: Sequence[Image],
         deadline: float,
         future: "asyncio.Future[list[Record]]",
     ) -> None:
         self.network = network
-        self.size_px = size_px
+        self.view = view
         self.names = names
         self.images = images
         self.deadline = deadline

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.card import ModelFile
+from cellclf.data.crops import View
 from cellclf.errors import CellclfError
 from cellclf.runtime.buckets import BUCKETS
 from cellclf.runtime.classifier import Classifier
@@ -47,7 +48,7 @@ class Batch:
 
     number: int
     images: tuple[Any, ...]
-    size_px: tuple[int, int]
+    view: View
     max_pixels: int
     forget: tuple[int, ...] = ()
 
@@ -121,7 +122,7 @@ def _reply(message: Load | Batch, networks: dict[int, Classifier]) -> Done | Tro
         if isinstance(message, Load):
             networks[message.number] = _opened(message)
             return Done()
-        return Done.of(answers(networks[message.number], message.images, size_px=message.size_px, max_pixels=message.max_pixels))
+        return Done.of(answers(networks[message.number], message.images, view=message.view, max_pixels=message.max_pixels))
     except CellclfError as error:
         return Trouble("network", str(error))
 

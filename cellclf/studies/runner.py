@@ -74,9 +74,9 @@ def run_study(study: StudyFolder, *, jobs: int = 1, watcher: StudyWatcher | None
 
 def _decode(waiting: list[PlannedRun], on_progress: OnProgress) -> None:
     """Decode what the runs need before they start side by side; finds data that cannot be used."""
-    needed = {(planned.recipe.data.model_dump_json(), planned.recipe.image_size_px): planned.recipe for planned in waiting}
+    needed = {(planned.recipe.data.model_dump_json(), planned.recipe.view): planned.recipe for planned in waiting}
     for recipe in needed.values():
-        prepare(recipe.data, image_size_px=recipe.image_size_px, on_progress=on_progress)
+        prepare(recipe.data, view=recipe.view, on_progress=on_progress)
 
 
 def _context() -> BaseContext:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cellclf.backbones import BACKBONES
+from cellclf.data.crops import CROPS, View
 from cellclf.data.datasets import DATASETS
 from cellclf.data.prepare import DataRequest
 from cellclf.documents import Document
@@ -26,12 +27,12 @@ PositiveInt = Annotated[int, Field(ge=1)]
 class Recipe(Document):
     """What a run is made with.
 
-    hidden: units of each dense layer between the features and the softmax. patience: epochs without a better validation loss before it stops and the
-    best weights are restored; 0 = run all epochs and keep the last. freeze: none | all | all-but-N (the backbone's last N layers learn).
-    class_weight: balanced = each label weighs the same in the loss. logit_adjustment: images or groups = the loss sees probabilities shifted by the
-    labels' shares of the training images or groups (Menon et al. 2021, tau = 1), so that a label of few patients or cells is not called too seldom;
-    the network itself is not shifted. batch_norm_momentum: None = chosen so that the moving averages span a quarter of an epoch at most (see
-    network.batch_norm_momentum).
+    crop: the part of each image that the network sees, a row of CROPS. hidden: units of each dense layer between the features and the softmax.
+    patience: epochs without a better validation loss before it stops and the best weights are restored; 0 = run all epochs and keep the last.
+    freeze: none | all | all-but-N (the backbone's last N layers learn). class_weight: balanced = each label weighs the same in the loss.
+    logit_adjustment: images or groups = the loss sees probabilities shifted by the labels' shares of the training images or groups (Menon et al.
+    2021, tau = 1), so that a label of few patients or cells is not called too seldom; the network itself is not shifted. batch_norm_momentum:
+    None = chosen so that the moving averages span a quarter of an epoch at most (see network.batch_norm_momentum).
     """
 
     backbone: str
@@ -39,6 +40,7 @@ class Recipe(Document):
     image_size_px: PositiveInt
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     augmentation: str
+    crop: str = "none"
     hidden: tuple[PositiveInt, ...] = (16,)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     schedule: Schedule = "constant"
@@ -57,11 +59,17 @@ class Recipe(Document):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         row = BACKBONES.find(self.backbone)
+        CROPS.find(self.crop)
         if self.image_size_px < row.min_image_size_px:
             raise CellclfError(f"{row.title} needs images of at least {row.min_image_size_px} px; {self.image_size_px} px were asked for")
         if not FREEZE_PATTERN.fullmatch(self.freeze):
             raise CellclfError(f"freeze {self.freeze!r} is not known; give none, all, or all-but-N, for example all-but-20")
         return self
+
+    @property
+    def view(self) -> View:
+        """What the network sees of an image."""
+        return View(self.image_size_px, self.image_size_px, self.crop)
 
     @property
     def features_once(self) -> bool:
@@ -70,8 +78,8 @@ class Recipe(Document):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the recipe as JSON."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the recipe as JSON, without a crop where the whole image is seen: there were recipes before there were crops."""
+        return hashlib.sha256(self.model_dump_json(exclude={"crop"} if self.crop == "none" else None).encode()).hexdigest()
 
 
 def make_recipe(backbone: str, data: DataRequest, **choices: object) -> Recipe:

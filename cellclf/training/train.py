@@ -58,7 +58,7 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> 
     check_named(recipe.data.data)
     require_keras()
     weights = resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
-    prepared = prepare(recipe.data, image_size_px=recipe.image_size_px, on_progress=watcher.stage)
+    prepared = prepare(recipe.data, view=recipe.view, on_progress=watcher.stage)
     return _finish(_Sitting(Run(folder), recipe, prepared, weights, FitState(), watcher, started))
 
 
@@ -72,7 +72,7 @@ def resume(run: Run, *, progress: Progress | None = None) -> Run:
     setup = run.setup()
     require_keras()
     weights = resolve_weights(BACKBONES.find(setup.recipe.backbone), setup.recipe.weights)
-    prepared = reopen(run.manifest(), setup.data, image_size_px=setup.recipe.image_size_px, on_progress=watcher.stage)
+    prepared = reopen(run.manifest(), setup.data, view=setup.recipe.view, on_progress=watcher.stage)
     return _finish(_Sitting(run, setup.recipe, prepared, weights, load_state(run.folder), watcher, started))
 
 

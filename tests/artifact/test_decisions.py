@@ -11,6 +11,7 @@ from cellclf.artifact.decisions import Decisions, Predicted, Wishes, check, choo
 from cellclf.artifact.export import export
 from cellclf.artifact.verify import verify
 from cellclf.card import Card, Temperature, read_model_file
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 from cellclf.data.manifest import Split
 from cellclf.errors import EvaluationError, RunError, StoredFileError, UnknownNameError
@@ -33,7 +34,7 @@ def found_by(path: Path, run: Run, split: Split) -> npt.NDArray[np.float32]:
     """What a file gives for a split's images."""
     classifier, manifest = Classifier(path, device="cpu"), run.manifest()
     card = classifier.card
-    pixels = [decode_file(manifest.file(entry), height_px=card.height_px, width_px=card.width_px) for entry in manifest.split(split)]
+    pixels = [decode_file(manifest.file(entry), View(card.height_px, card.width_px)) for entry in manifest.split(split)]
     return classifier.probabilities(np.stack(pixels))
 
 

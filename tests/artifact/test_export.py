@@ -17,6 +17,7 @@ from cellclf.artifact.export import Exported, export
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.card import graph_digest, read_model_file
+from cellclf.data.crops import View
 from cellclf.data.decoding import Pixels, decode_file
 from cellclf.data.manifest import Split
 from cellclf.environment import cpu_name
@@ -55,7 +56,7 @@ def use_converter(monkeypatch: pytest.MonkeyPatch, name: str, convert: Callable[
 
 def pixels_of(run: Run, split: Split) -> Pixels:
     manifest, size = run.manifest(), run.setup().recipe.image_size_px
-    return np.stack([decode_file(manifest.file(entry), height_px=size, width_px=size) for entry in manifest.split(split)])
+    return np.stack([decode_file(manifest.file(entry), View(size, size)) for entry in manifest.split(split)])
 
 
 def stored_predictions(run: Run, split: Split) -> npt.NDArray[np.float64]:

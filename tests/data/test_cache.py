@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cellclf.data.cache import PixelCache, hash_files, images_folder, open_cache
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 from cellclf.errors import DataError
 from cellclf.storage import sha256_of_file
@@ -31,7 +32,7 @@ def some(folder: Path, count: int = 5) -> dict[str, Path]:
 
 
 def opened(file_of: dict[str, Path]) -> PixelCache:
-    return open_cache(file_of, height_px=HEIGHT, width_px=WIDTH)
+    return open_cache(file_of, View(HEIGHT, WIDTH))
 
 
 def entries() -> list[Path]:
@@ -68,7 +69,7 @@ def test_the_cache_holds_what_the_decoder_gives(tmp_path: Path) -> None:
     assert cache.pixels.shape == (40, HEIGHT, WIDTH, 3)
     assert cache.pixels.dtype == np.uint8
     for content, path in file_of.items():
-        np.testing.assert_array_equal(cache.pixels[cache.row_of[content]], decode_file(path, height_px=HEIGHT, width_px=WIDTH))
+        np.testing.assert_array_equal(cache.pixels[cache.row_of[content]], decode_file(path, View(HEIGHT, WIDTH)))
 
 
 def test_rows_are_found_by_content_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_the_cache_is_keyed_by_content_and_not_by_name_or_order(tmp_path: Path) 
 def test_another_size_or_another_set_of_images_is_another_entry(tmp_path: Path) -> None:
     file_of = some(tmp_path / "images")
     opened(file_of)
-    open_cache(file_of, height_px=WIDTH, width_px=HEIGHT)
+    open_cache(file_of, View(WIDTH, HEIGHT))
     opened(dict(list(file_of.items())[:-1]))
     assert len(entries()) == 3
 
@@ -131,7 +132,7 @@ def test_images_that_cannot_be_decoded_are_recorded_with_their_reason_and_the_ot
     for cache in (opened(file_of), opened(file_of)):
         assert set(cache.errors) == {sha256_of_file(empty), sha256_of_file(cut)}
         assert cache.errors[sha256_of_file(empty)] == "empty file"
-        expected = decode_file(sound, height_px=HEIGHT, width_px=WIDTH)
+        expected = decode_file(sound, View(HEIGHT, WIDTH))
         np.testing.assert_array_equal(cache.pixels[cache.row_of[sha256_of_file(sound)]], expected)
 
 
@@ -141,16 +142,16 @@ def test_no_images_are_an_empty_cache() -> None:
 
 def test_decoding_tells_how_far_it_is_and_reopening_tells_nothing(tmp_path: Path) -> None:
     file_of, told = some(tmp_path / "images", 40), list[tuple[str, int, int]]()
-    open_cache(file_of, height_px=4, width_px=4, on_progress=lambda *stage: told.append(stage))
+    open_cache(file_of, View(4, 4), on_progress=lambda *stage: told.append(stage))
     assert told == [("decoding", 32, 40), ("decoding", 40, 40)]
-    open_cache(file_of, height_px=4, width_px=4, on_progress=lambda *stage: told.append(stage))
+    open_cache(file_of, View(4, 4), on_progress=lambda *stage: told.append(stage))
     assert len(told) == 2
 
 
 def test_more_pixels_than_the_disk_holds_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     file_of = some(tmp_path / "images", 2)
     with pytest.raises(DataError, match=r"decoded images need .* GB in .* but .* GB are free; set CELLCLF_CACHE to a larger disk"):
-        open_cache(file_of, height_px=10_000_000, width_px=10_000_000)
+        open_cache(file_of, View(10_000_000, 10_000_000))
     assert entries() == []
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from cellclf.data.crops import View
 from cellclf.data.decoding import BYTES_A_PIXEL, MAX_PIXELS, Pixels, decode, decode_file, is_image_name
 from cellclf.errors import DecodeError
 from tests.data.making import encoded, picture
@@ -23,7 +24,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def whole(content: bytes) -> Pixels:
-    return decode(content, height_px=HEIGHT, width_px=WIDTH)
+    return decode(content, View(HEIGHT, WIDTH))
 
 
 def refused(content: bytes, reason: str) -> None:
@@ -84,19 +85,19 @@ def test_a_jpeg_gives_nearly_the_pixels_it_was_made_of(progressive: bool) -> Non
 
 @pytest.mark.parametrize(("height_px", "width_px"), [(1, 1), (7, 31), (64, 64)])
 def test_the_result_has_the_size_that_was_asked_for(height_px: int, width_px: int) -> None:
-    pixels = decode(encoded(quarters(), "PNG"), height_px=height_px, width_px=width_px)
+    pixels = decode(encoded(quarters(), "PNG"), View(height_px, width_px))
     assert pixels.shape == (height_px, width_px, 3)
     assert pixels.dtype == np.uint8
 
 
 def test_the_whole_image_is_stretched_and_nothing_is_cut_away() -> None:
-    assert corners(decode(encoded(quarters(), "PNG"), height_px=16, width_px=16)) == [RED, GREEN, BLUE, WHITE]
+    assert corners(decode(encoded(quarters(), "PNG"), View(16, 16))) == [RED, GREEN, BLUE, WHITE]
 
 
 def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    pixels = decode(encoded(Image.fromarray(stripes), "PNG"), height_px=4, width_px=4)
+    pixels = decode(encoded(Image.fromarray(stripes), "PNG"), View(4, 4))
     assert int(pixels.min()) >= 120
     assert int(pixels.max()) <= 135
 
@@ -111,7 +112,7 @@ def test_grey_and_black_and_white_become_three_equal_channels(mode: str) -> None
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_a_grey_file_is_resized_to_the_pixels_that_its_rgb_copy_gives(kind: str, height_px: int, width_px: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)
-    grey, rgb = (decode(encoded(Image.fromarray(noise).convert(mode), kind), height_px=height_px, width_px=width_px) for mode in ("L", "RGB"))
+    grey, rgb = (decode(encoded(Image.fromarray(noise).convert(mode), kind), View(height_px, width_px)) for mode in ("L", "RGB"))
     np.testing.assert_array_equal(grey, rgb)
 
 
@@ -177,7 +178,7 @@ def test_exif_orientation_is_applied_once(orientation: int, kind: str) -> None:
     stored = quarters() if turn is None else quarters().transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert corners(decode(encoded(stored, kind, exif=exif), height_px=16, width_px=32)) == [RED, GREEN, BLUE, WHITE]
+    assert corners(decode(encoded(stored, kind, exif=exif), View(16, 32))) == [RED, GREEN, BLUE, WHITE]
 
 
 def test_the_turns_of_the_test_above_are_those_of_exif() -> None:
@@ -200,7 +201,7 @@ def test_16_bit_grey_is_turned_too(orientation: int) -> None:
     exif[0x0112] = orientation
     image = grey16(0, 65535)
     turned = image.transpose(Image.Transpose.ROTATE_180 if orientation == 3 else Image.Transpose.ROTATE_270)
-    pixels = decode(encoded(image, "PNG", exif=exif), height_px=turned.height, width_px=turned.width)
+    pixels = decode(encoded(image, "PNG", exif=exif), View(turned.height, turned.width))
     np.testing.assert_allclose(pixels[..., 0], eight_bit(turned), atol=0.5)
 
 
@@ -301,7 +302,7 @@ def test_a_png_that_lacks_pixels_is_refused_and_never_filled_in() -> None:
     content, expected = encoded(image, "PNG"), np.asarray(image)
     for length in range(1, len(content)):
         try:
-            pixels = decode(content[:length], height_px=24, width_px=24)
+            pixels = decode(content[:length], View(24, 24))
         except DecodeError:
             continue
         np.testing.assert_array_equal(pixels, expected)
@@ -323,11 +324,12 @@ def test_a_header_of_too_many_pixels_costs_neither_memory_nor_time(tmp_path: Pat
     code = f"""
 import resource, time
 from pathlib import Path
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 from cellclf.errors import DecodeError
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 try:
-    decode_file(Path({str(tmp_path / "bomb.png")!r}), height_px=8, width_px=8)
+    decode_file(Path({str(tmp_path / "bomb.png")!r}), View(8, 8))
 except DecodeError as error:
     print(error)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000, time.process_time() - started < 2)
@@ -339,15 +341,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000, time
 _TAKEN = r"""
 import re, sys
 from pathlib import Path
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 
 def highest():
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
 small, large = (Path(name) for name in sys.argv[1:])
-decode_file(small, height_px=8, width_px=8)
+decode_file(small, View(8, 8))
 before = highest()
-decode_file(large, height_px=8, width_px=8)
+decode_file(large, View(8, 8))
 print(highest() - before)
 """
 """What decoding takes more for a large image than for a small one of its kind, in bytes."""
@@ -384,20 +387,20 @@ def test_a_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
         content = encoded(picture(kind), kind)
         path = tmp_path / "picture.of-any-name"
         path.write_bytes(content)
-        np.testing.assert_array_equal(decode_file(path, height_px=5, width_px=9), decode(content, height_px=5, width_px=9))
+        np.testing.assert_array_equal(decode_file(path, View(5, 9)), decode(content, View(5, 9)))
 
 
 def test_a_missing_file_and_a_folder_are_decode_errors(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"^no such file$"):
-        decode_file(tmp_path / "gone.png", height_px=4, width_px=4)
+        decode_file(tmp_path / "gone.png", View(4, 4))
     with pytest.raises(DecodeError, match=r"^cannot be read: Is a directory$"):
-        decode_file(tmp_path, height_px=4, width_px=4)
+        decode_file(tmp_path, View(4, 4))
 
 
 def test_reading_a_file_leaves_it_as_it_was(tmp_path: Path) -> None:
     content = encoded(quarters(), "JPEG")
     (tmp_path / "a.jpg").write_bytes(content)
-    decode_file(tmp_path / "a.jpg", height_px=4, width_px=4)
+    decode_file(tmp_path / "a.jpg", View(4, 4))
     assert (tmp_path / "a.jpg").read_bytes() == content
 
 
@@ -441,7 +444,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 def test_a_damaged_image_gives_pixels_of_the_right_shape_or_a_decode_error_and_nothing_else(content: bytes, height_px: int, width_px: int) -> None:
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         try:
-            pixels = decode(content, height_px=height_px, width_px=width_px)
+            pixels = decode(content, View(height_px, width_px))
         except DecodeError as error:
             assert str(error)
         else:
@@ -457,14 +460,14 @@ def test_arbitrary_bytes_give_a_decode_error(content: bytes) -> None:
 
 @given(colour=st.tuples(*[st.integers(0, 255)] * 3), width_px=st.integers(1, 40), height_px=st.integers(1, 40))
 def test_one_colour_stays_that_colour_at_any_size(colour: tuple[int, int, int], width_px: int, height_px: int) -> None:
-    pixels = decode(encoded(Image.new("RGB", (width_px, height_px), colour), "PNG"), height_px=6, width_px=5)
+    pixels = decode(encoded(Image.new("RGB", (width_px, height_px), colour), "PNG"), View(6, 5))
     assert (pixels == np.array(colour)).all()
 
 
 @given(values=st.lists(st.integers(0, 65535), min_size=1, max_size=30).filter(lambda values: max(values) > 4095))
 def test_16_bit_values_are_rounded_to_the_nearest_of_256(values: list[int]) -> None:
     image = Image.fromarray(np.array([values], dtype=np.uint16))
-    pixels = decode(encoded(image, "PNG"), height_px=1, width_px=len(values))
+    pixels = decode(encoded(image, "PNG"), View(1, len(values)))
     assert pixels[0, :, 0].tolist() == [round(value / 257) for value in values]
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cellclf.data.crops import View
 from cellclf.data.datasets import DATASETS
 from cellclf.data.decoding import decode_file
 from cellclf.data.leaks import IGNORES_GROUPS
@@ -36,7 +37,7 @@ PATIENT = r"/(p\d+)_"
 
 
 def prepared(data: Path | str, **choices: Any) -> Prepared:
-    return prepare(DataRequest(data=str(data), **choices), image_size_px=SIZE)
+    return prepare(DataRequest(data=str(data), **choices), view=View(SIZE, SIZE))
 
 
 def put_patients(root: Path, *, patients: int = 6, images: int = 2) -> Path:
@@ -512,12 +513,12 @@ def test_the_pixels_are_those_of_the_manifests_files(tmp_path: Path) -> None:
     found = prepared(put_patients(tmp_path))
     rows = found.pixels.rows(entry.sha256 for entry in found.manifest.entries)
     for entry, row in zip(found.manifest.entries, rows, strict=True):
-        np.testing.assert_array_equal(found.pixels.pixels[row], decode_file(found.manifest.file(entry), height_px=SIZE, width_px=SIZE))
+        np.testing.assert_array_equal(found.pixels.pixels[row], decode_file(found.manifest.file(entry), View(SIZE, SIZE)))
 
 
 def test_the_record_says_what_was_used(tmp_path: Path) -> None:
     request = DataRequest(data=str(put_patients(tmp_path / "cells", patients=10)), group_rule=PATIENT)
-    found = prepare(request, image_size_px=SIZE)
+    found = prepare(request, view=View(SIZE, SIZE))
     record = found.record
     assert (record.name, record.root, record.request) == ("cells", str(tmp_path / "cells"), request)
     assert (record.fingerprint, record.labels, record.groups) == (found.manifest.fingerprint, ("A", "B"), 20)
@@ -535,7 +536,7 @@ def test_the_record_of_a_named_set_has_its_rows_words(cells: Path) -> None:
 def test_listing_divides_as_preparing_does(tmp_path: Path, choices: dict[str, Any]) -> None:
     put_official(tmp_path, train=9, test=4)
     request = DataRequest(data=str(tmp_path), **choices)
-    assert list_images(request, divided=True) == prepare(request, image_size_px=SIZE).manifest
+    assert list_images(request, divided=True) == prepare(request, view=View(SIZE, SIZE)).manifest
 
 
 def test_listing_undivided_makes_every_image_test(tmp_path: Path) -> None:
@@ -554,7 +555,7 @@ def test_listing_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def again(found: Prepared, manifest: Manifest | None = None) -> Prepared:
-    return reopen(manifest or found.manifest, found.record, image_size_px=SIZE)
+    return reopen(manifest or found.manifest, found.record, view=View(SIZE, SIZE))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cellclf import Classifier, Failure, Prediction
 from cellclf.card import Card, read_model_file
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 from cellclf.errors import CellclfError, DecodeError, InferenceError, ModelFileError
 from cellclf.runtime.classifier import EXPORTED, newest_model
@@ -62,7 +63,7 @@ def assert_same(record: Prediction | Failure, reference: Prediction) -> None:
 
 def test_probabilities_are_those_of_a_plain_onnxruntime_session(classifier: Classifier, images: list[str], model_file: Path) -> None:
     card = classifier.card
-    pixels = np.stack([decode_file(Path(path), height_px=card.height_px, width_px=card.width_px) for path in images])
+    pixels = np.stack([decode_file(Path(path), View(card.height_px, card.width_px)) for path in images])
     plain = onnxruntime.InferenceSession(model_file.read_bytes(), providers=["CPUExecutionProvider"]).run(["probabilities"], {"image": pixels})[0]
     np.testing.assert_allclose(classifier.probabilities(pixels), plain, atol=TOLERANCE)
     records = list(classifier.predict_many(images))

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from cellclf.card import AbstainBand, Estimate
+from cellclf.data.crops import CROPS, View
+from cellclf.data.decoding import seen
 from cellclf.data.sample import draw_cell, stain_of_slide
 from tests.model_files import resigned
 from tests.serving.browser import CHROMIUM, Page, Pipe, chromium
@@ -188,6 +190,27 @@ def test_the_map_is_strongest_where_the_answer_says(opened: Open, service: Runni
     )
     centre = (row + 0.5) / heat.shape[0], (column + 0.5) / heat.shape[1]
     assert place == pytest.approx(centre, abs=1 / min(heat.shape))
+
+
+def test_the_map_lies_on_the_cell_that_the_network_saw(browser: Pipe, images: list[Path], tmp_path: Path) -> None:
+    cells = resigned(SHIPPED, tmp_path / "cells.onnx", card={"resize": CROPS["cell"].resize})
+    with serving(cells) as running:
+        page = Page(browser, tmp_path, width_px=DESK[0], height_px=DESK[1])
+        page.open(running.server.address)
+        page.wait_for(READY)
+        chosen(page, images[:1])
+        page.screenshot(tmp_path / "cell.png")
+        clear = page.value(
+            "(() => { const canvas = document.querySelector('.heat'), { width, height } = canvas;"
+            " const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);"
+            " const columns = [], rows = [];"
+            " for (let n = 0; n < width * height; n++) {"
+            "   const [red, green, blue, opacity] = data.slice(4 * n, 4 * n + 4);"
+            "   if (red + green + blue > 0 || opacity < 120) { columns.push((n % width) / width); rows.push(Math.floor(n / width) / height); }"
+            " }"
+            " return [Math.min(...columns), Math.min(...rows), Math.max(...columns), Math.max(...rows)]; })()"
+        )
+    assert clear == pytest.approx(seen(images[0].read_bytes(), View(96, 96, "cell")), abs=0.02)
 
 
 def test_a_pasted_image_is_answered(opened: Open, service: Running, images: list[Path]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from cellclf.data.crops import View
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError
 from cellclf.runtime.classifier import Failure, Prediction
@@ -56,7 +57,7 @@ def pixels(value: int) -> Pixels:
 def work_of(network: Counting, images: Sequence[Image], *, seconds: float = WAIT_S) -> Work:
     return Work(
         network,
-        size_px=SIZE,
+        view=View(*SIZE),
         names=[str(number) for number in range(len(images))],
         images=images,
         deadline=time.monotonic() + seconds,
@@ -74,11 +75,11 @@ POISON = b"poison"
 class Mortal(ThreadRunner):
     """A runner that dies of poison."""
 
-    def run(self, network: Network, images: Sequence[Image], *, size_px: tuple[int, int]) -> list[Answer]:
+    def run(self, network: Network, images: Sequence[Image], *, view: View) -> list[Answer]:
         if any(isinstance(image, bytes) and image == POISON for image in images):
             self.deaths += 1
             raise WorkerDiedError("ended")
-        return super().run(network, images, size_px=size_px)
+        return super().run(network, images, view=view)
 
 
 def run(scenario: Callable[[Engine], Awaitable[Any]], *, workers: int = 1, by: Sequence[Runner] | None = None, **options: Any) -> list[BatchDone]:

@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
+from cellclf.data.crops import WHOLE
 from cellclf.errors import InferenceError
 from cellclf.runtime.explain import Explainer
 from cellclf.serving.exchange import ClientGoneError, Presence
-from cellclf.serving.explaining import Explaining, Heatmaps
+from cellclf.serving.explaining import Explained, Explaining
 from cellclf.serving.models import ServedModel, load, sources_of
 from cellclf.serving.refusals import RefusedError
 from cellclf.serving.settings import Settings
 from tests.serving.conftest import SHIPPED, WAIT_S, picture
 
 SOON_S = 0.05
-MAPS: list[Heatmaps] = [{"LYMPHOCYTE": [[1.0]]}]
+MAPS = [Explained({"LYMPHOCYTE": [[1.0]]}, WHOLE)]
 
 
 class Client:
@@ -34,7 +35,7 @@ class Held(Explaining):
         super().__init__(max_pixels=1)
         self.go, self.calls = threading.Event(), 0
 
-    def _compute(self, *_: object) -> list[Heatmaps]:
+    def _compute(self, *_: object) -> list[Explained]:
         self.calls += 1
         assert self.go.wait(WAIT_S)
         return MAPS
@@ -45,7 +46,7 @@ def model() -> ServedModel:
     return load(sources_of([str(SHIPPED)], device="cpu")[0], Settings(threads=1))
 
 
-async def maps(explaining: Explaining, model: ServedModel, client: Any, seconds: float) -> list[Heatmaps]:
+async def maps(explaining: Explaining, model: ServedModel, client: Any, seconds: float) -> list[Explained]:
     return await explaining.maps(client, model, [picture(1)], deadline=time.monotonic() + seconds)
 
 

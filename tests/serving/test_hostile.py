@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellclf.data.crops import View
 from cellclf.serving.images import decoded
 from cellclf.serving.multipart import ImageParts, boundary_of
 from cellclf.serving.refusals import RefusedError
@@ -21,7 +22,7 @@ FORMS = {form: picture(1, size=(24, 16), form=form) for form in ("PNG", "JPEG", 
 
 
 def is_pixels_or_reason(content: bytes) -> None:
-    found = decoded(content, size_px=SIZE, max_pixels=10_000)
+    found = decoded(content, view=View(*SIZE), max_pixels=10_000)
     if isinstance(found, str):
         assert found
         assert "\n" not in found

@@ -2,11 +2,20 @@
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from cellclf import Classifier
+from cellclf.data.crops import CROPS, WHOLE
+from cellclf.data.decoding import seen
+from cellclf.data.sample import draw_cell, stain_of_slide
 from cellclf.serving.explaining import MAX_EXPLAINED
-from tests.serving.conftest import CARD, Running, picture, serving
+from tests.data.making import encoded
+from tests.model_files import resigned
+from tests.serving.conftest import CARD, SHIPPED, Running, picture, serving
 
 
 def test_the_page_loads_only_what_this_server_sends(running: Running) -> None:
@@ -52,6 +61,19 @@ def test_explain_tells_where_the_network_looked(running: Running) -> None:
     assert first["heatmaps"] != third["heatmaps"]
     assert "error" in broken
     assert "heatmaps" not in broken
+
+
+def test_explain_tells_which_part_the_maps_are_of(running: Running, tmp_path: Path) -> None:
+    content = encoded(draw_cell("NEUTROPHIL", stain=stain_of_slide(0, seed=0), rng=np.random.default_rng(0)), "PNG")
+    cells = resigned(SHIPPED, tmp_path / "cells.onnx", card={"resize": CROPS["cell"].resize})
+    with serving(cells) as cutting:
+        (record,) = cutting.post("/predict?explain=true", content=content).json()
+        (refused,) = cutting.post("/predict?explain=true", content=encoded(Image.new("L", (64, 64), 90), "PNG")).json()
+    classifier = Classifier(cells)
+    assert record["seen"] == list(seen(content, classifier.view)) != list(WHOLE)
+    assert record["probabilities"] == pytest.approx(classifier.predict(content).probabilities, abs=1e-6)
+    assert "no stained nucleus" in refused["error"]
+    assert running.post("/predict?explain=true", content=content).json()[0]["seen"] == list(WHOLE)
 
 
 def test_without_explain_there_are_no_maps(running: Running) -> None:

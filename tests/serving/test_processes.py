@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from cellclf import Classifier
+from cellclf.data.crops import View
 from cellclf.errors import InferenceError, ModelFileError, ServingError
 from cellclf.serving.keys import Keys
 from cellclf.serving.models import sources_of
@@ -77,29 +78,29 @@ def same(found: list[Any], expected: list[Any]) -> bool:
 
 
 def test_answers_are_those_of_a_thread_bit_for_bit(runner: ProcessRunner, classifier: Classifier) -> None:
-    expected = ThreadRunner(max_pixels=MAX_PIXELS).run(classifier, IMAGES, size_px=SIZE)
+    expected = ThreadRunner(max_pixels=MAX_PIXELS).run(classifier, IMAGES, view=View(*SIZE))
     runner.prepare(classifier)
     assert [isinstance(answer, str) for answer in expected] == [False, True, False, False, False]
-    assert same(runner.run(classifier, IMAGES, size_px=SIZE), expected)
+    assert same(runner.run(classifier, IMAGES, view=View(*SIZE)), expected)
     assert runner.deaths == 0
 
 
 def test_the_limit_of_pixels_holds_in_the_process(classifier: Classifier) -> None:
     runner = ProcessRunner(max_pixels=100, patience_s=WAIT_S)
-    (answer,) = runner.run(classifier, [picture(1)], size_px=SIZE)
+    (answer,) = runner.run(classifier, [picture(1)], view=View(*SIZE))
     runner.close()
     assert isinstance(answer, str)
     assert "pixels" in answer
 
 
 def test_a_process_that_is_killed_with_a_batch_is_told_and_another_takes_the_next(runner: ProcessRunner, classifier: Classifier) -> None:
-    expected = runner.run(classifier, IMAGES, size_px=SIZE)
+    expected = runner.run(classifier, IMAGES, view=View(*SIZE))
     first = stop(runner)
     told: list[BaseException] = []
 
     def held() -> None:
         try:
-            runner.run(classifier, IMAGES, size_px=SIZE)
+            runner.run(classifier, IMAGES, view=View(*SIZE))
         except WorkerDiedError as error:
             told.append(error)
 
@@ -109,27 +110,27 @@ def test_a_process_that_is_killed_with_a_batch_is_told_and_another_takes_the_nex
     thread.join(WAIT_S)
     assert [str(error) for error in told] in (["ended"], [])  # it may be dead before it is given the batch, which then goes to the next
     assert runner.deaths == 1
-    assert same(runner.run(classifier, IMAGES, size_px=SIZE), expected)
+    assert same(runner.run(classifier, IMAGES, view=View(*SIZE)), expected)
     assert runner.process_id != first
 
 
 def test_a_process_that_died_while_it_was_idle_costs_nobody_an_answer(runner: ProcessRunner, classifier: Classifier) -> None:
-    expected = runner.run(classifier, IMAGES, size_px=SIZE)
-    for use in (lambda: runner.run(classifier, IMAGES, size_px=SIZE), lambda: runner.prepare(Classifier(SHIPPED, device="cpu", threads=1))):
+    expected = runner.run(classifier, IMAGES, view=View(*SIZE))
+    for use in (lambda: runner.run(classifier, IMAGES, view=View(*SIZE)), lambda: runner.prepare(Classifier(SHIPPED, device="cpu", threads=1))):
         killed(runner)
         use()
     assert runner.deaths == 2
-    assert same(runner.run(classifier, IMAGES, size_px=SIZE), expected)
+    assert same(runner.run(classifier, IMAGES, view=View(*SIZE)), expected)
 
 
 def test_a_process_that_gives_no_answer_is_ended(runner: ProcessRunner, classifier: Classifier) -> None:
-    expected = runner.run(classifier, [picture(1)], size_px=SIZE)
+    expected = runner.run(classifier, [picture(1)], view=View(*SIZE))
     for image in (picture(1), bytes(4 << 20)):  # what the socket holds, and what it does not
         hurry(runner)
         stop(runner)
         with pytest.raises(WorkerDiedError, match="gave no answer"):
-            runner.run(classifier, [image], size_px=SIZE)
-        assert same(runner.run(classifier, [picture(1)], size_px=SIZE), expected)
+            runner.run(classifier, [image], view=View(*SIZE))
+        assert same(runner.run(classifier, [picture(1)], view=View(*SIZE)), expected)
     assert runner.deaths == 2
 
 
@@ -139,21 +140,21 @@ def test_a_network_of_which_each_process_dies_cannot_be_had(classifier: Classifi
     with pytest.raises(InferenceError, match=r"gave no answer for .*, twice, .*--no-processes"):
         runner.prepare(classifier)
     with pytest.raises(InferenceError, match="twice"):  # which is nothing that an image could be blamed for
-        runner.run(classifier, [picture(1)], size_px=SIZE)
+        runner.run(classifier, [picture(1)], view=View(*SIZE))
     assert runner.deaths == len(ends) == 4
     runner.close()
 
 
 def test_an_answer_that_nobody_took_is_never_taken_for_the_next(runner: ProcessRunner, classifier: Classifier) -> None:
-    expected = runner.run(classifier, [picture(2)], size_px=SIZE)
+    expected = runner.run(classifier, [picture(2)], view=View(*SIZE))
 
     def no_memory() -> None:
         raise MemoryError
 
     runner._wire.receive = no_memory  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
-        runner.run(classifier, [picture(1)], size_px=SIZE)
-    assert same(runner.run(classifier, [picture(2)], size_px=SIZE), expected)
+        runner.run(classifier, [picture(1)], view=View(*SIZE))
+    assert same(runner.run(classifier, [picture(2)], view=View(*SIZE)), expected)
 
 
 def test_it_closes_while_its_process_stands_still_and_starts_no_other(runner: ProcessRunner, classifier: Classifier) -> None:
@@ -163,7 +164,7 @@ def test_it_closes_while_its_process_stands_still_and_starts_no_other(runner: Pr
 
     def held() -> None:
         try:
-            runner.run(classifier, [picture(1)], size_px=SIZE)
+            runner.run(classifier, [picture(1)], view=View(*SIZE))
         except (WorkerDiedError, InferenceError) as error:
             told.append(error)
 
@@ -182,7 +183,7 @@ def test_it_closes_while_its_process_stands_still_and_starts_no_other(runner: Pr
 def test_a_process_that_cannot_be_started_is_an_error_of_this_batch_only(
     runner: ProcessRunner, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = runner.run(classifier, [picture(1)], size_px=SIZE)
+    expected = runner.run(classifier, [picture(1)], view=View(*SIZE))
     killed(runner)
 
     def none_left(*_: Any, **__: Any) -> None:
@@ -191,17 +192,17 @@ def test_a_process_that_cannot_be_started_is_an_error_of_this_batch_only(
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", none_left)
         with pytest.raises(InferenceError, match="cannot be started: Resource temporarily unavailable"):
-            runner.run(classifier, [picture(1)], size_px=SIZE)
-    assert same(runner.run(classifier, [picture(1)], size_px=SIZE), expected)
+            runner.run(classifier, [picture(1)], view=View(*SIZE))
+    assert same(runner.run(classifier, [picture(1)], view=View(*SIZE)), expected)
 
 
 def test_a_bug_in_the_process_is_raised_with_its_traceback_and_another_process_takes_over(runner: ProcessRunner, classifier: Classifier) -> None:
-    expected = runner.run(classifier, [picture(1)], size_px=SIZE)
+    expected = runner.run(classifier, [picture(1)], view=View(*SIZE))
     first = runner.process_id
     with pytest.raises(RuntimeError, match=r"(?s)in a worker process:.*Traceback.*ValueError"):
-        runner.run(classifier, [picture(1), np.zeros((1, 1, 3), dtype=np.uint8)], size_px=SIZE)  # pixels of another size
+        runner.run(classifier, [picture(1), np.zeros((1, 1, 3), dtype=np.uint8)], view=View(*SIZE))  # pixels of another size
     assert runner.deaths == 1
-    assert same(runner.run(classifier, [picture(1)], size_px=SIZE), expected)
+    assert same(runner.run(classifier, [picture(1)], view=View(*SIZE)), expected)
     assert runner.process_id != first
 
 
@@ -210,7 +211,7 @@ def test_a_network_that_opens_on_another_provider_there_is_not_run(
 ) -> None:
     monkeypatch.setattr(Classifier, "provider", "CUDAExecutionProvider")
     with pytest.raises(InferenceError, match="CPUExecutionProvider in a worker process"):
-        runner.run(classifier, [picture(1)], size_px=SIZE)
+        runner.run(classifier, [picture(1)], view=View(*SIZE))
 
 
 def test_networks_that_nobody_uses_any_more_are_let_go_of(runner: ProcessRunner, classifier: Classifier) -> None:
@@ -220,7 +221,7 @@ def test_networks_that_nobody_uses_any_more_are_let_go_of(runner: ProcessRunner,
     assert len(runner._held) == 2
     del other
     gc.collect()
-    runner.run(classifier, [picture(1)], size_px=SIZE)
+    runner.run(classifier, [picture(1)], view=View(*SIZE))
     assert [held() for held in runner._held.values()] == [classifier]
 
 

@@ -10,6 +10,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from cellclf import Classifier
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode
 from tests.serving.conftest import CARD, MODEL, SHIPPED, Running, picture, serving
 
@@ -26,7 +27,7 @@ def client(running: Running) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def expected() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Pixels of FILES, and what a classifier says of them."""
-    pixels = np.stack([decode(content, height_px=CARD.height_px, width_px=CARD.width_px) for content in FILES])
+    pixels = np.stack([decode(content, View(CARD.height_px, CARD.width_px)) for content in FILES])
     return pixels, Classifier(SHIPPED, device="cpu", threads=1).probabilities(pixels)
 
 

@@ -323,6 +323,7 @@ _ON_JAX = """
 import json, sys
 from pathlib import Path
 import numpy as np
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 from cellclf.training.framework import backend, require_keras
 from cellclf.training.network import build_network
@@ -334,7 +335,7 @@ setup, manifest = run.setup(), run.manifest()
 network = build_network(setup.recipe, classes=len(manifest.labels), weights=None, steps_per_epoch=1).whole
 network.load_weights(run.weights)
 size = setup.recipe.image_size_px
-images = np.stack([decode_file(manifest.file(entry), height_px=size, width_px=size) for entry in manifest.split("test")[:8]])
+images = np.stack([decode_file(manifest.file(entry), View(size, size)) for entry in manifest.split("test")[:8]])
 print(json.dumps([backend(), np.asarray(network.predict_on_batch(images)).tolist()]))
 """
 

@@ -11,6 +11,7 @@ from cellclf.data.audit.families import Copy, Families, find_families
 from cellclf.data.audit.findings import Audit, Crossing, CrossingKind, Duplicates, LabelConflict, PairShown
 from cellclf.data.audit.shortcuts import Sample, check_available, measure_shortcuts
 from cellclf.data.cache import OnProgress, hash_files
+from cellclf.data.crops import View
 from cellclf.data.decoding import decode_file
 from cellclf.data.request import BadImage
 from cellclf.data.scan import Found, Scan, scan
@@ -115,7 +116,7 @@ def _broken(found: Scan, sha_of: dict[str, str], unreadable: set[str]) -> tuple[
 
 def _reason(path: Path) -> str:
     try:
-        decode_file(path, height_px=16, width_px=16)
+        decode_file(path, View(16, 16))
     except DecodeError as error:
         return str(error)
     return "no thumbnail can be made of it"

@@ -195,6 +195,7 @@ async function draw(canvas, file, description) {
 }
 
 // Class activation of one label [rows][columns], 0 where nothing speaks for it; the strongest place of the map is opaque.
+// record.seen: left, top, right and bottom edge of what the map is of, in shares of the image; what the network did not see is darker.
 function look(item, record, label) {
   for (const button of item.querySelectorAll(".bar")) button.setAttribute("aria-pressed", String(button.dataset.label === label));
   const canvas = item.querySelector(".heat");
@@ -216,7 +217,11 @@ function look(item, record, label) {
   canvas.height = image.height;
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  const [left, top, right, bottom] = record.seen.map((share, side) => share * (side % 2 ? canvas.height : canvas.width));
+  context.fillStyle = "rgb(0 0 0 / 50%)";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.clearRect(left, top, right - left, bottom - top);
+  context.drawImage(small, left, top, right - left, bottom - top);
   words.textContent = highest > 0 ? `Red: what speaks for ${label}.` : `Nothing in the image speaks for ${label}.`;
 }
 
