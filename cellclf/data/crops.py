@@ -5,6 +5,7 @@ All arithmetic is in integers, so that every machine sees the same part. Imports
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,6 @@ _LEAST_STAIN = 16
 """Levels (of 255) by which blue must be above green in a nucleus, beyond the median; the palest of the blood-cell images has 38."""
 _LONGEST = 8
 """How many times as long as high a field may be: what the search takes is bounded by it."""
-_CELL_SHARE = 46
-"""Per cent of the shorter side that is seen: 110 of 240 px, a monocyte with a rim around it."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ def _whole(image: Image.Image) -> Box:
     return 0, 0, image.width, image.height
 
 
-def _stained_cell(image: Image.Image) -> Box:
-    """A square around the nucleus: Romanowsky stains make it the place where blue is furthest above green; red cells and plasma are not."""
+def _stained_cell(image: Image.Image, *, share: int) -> Box:
+    """A square of `share` per cent of the shorter side around the nucleus: Romanowsky stains make it the place where blue is furthest above green; red cells and plasma are not."""
     if max(image.size) > _LONGEST * min(image.size):
         raise DecodeError(f"{image.width} × {image.height} is no field of a microscope (crop 'cell')")
     place = _nucleus(image)
     if place is None:
         raise DecodeError("no stained nucleus in it, and this network looks at the cell around one (crop 'cell')")
-    side = max(1, _CELL_SHARE * min(image.size) // 100)
+    side = max(1, share * min(image.size) // 100)
     left, top = (min(max(middle - side // 2, 0), length - side) for middle, length in zip(place, image.size, strict=True))
     return left, top, left + side, top + side
 
@@ -109,16 +108,17 @@ def _sums_around(values: Integers, reach: int) -> Integers:
     return sums
 
 
+def _around_the_nucleus(name: str, share: int, words: str) -> Crop:
+    description = f"a square of {share} % of the shorter side around the largest stained nucleus ({words})"
+    return Crop(name, f"cell-{share}-bilinear-antialias", description, partial(_stained_cell, share=share))
+
+
 CROPS: Table[Crop] = Table(
     "crop",
     [
         Crop("none", "stretch-bilinear-antialias", "the whole image, stretched to the network's size", _whole),
-        Crop(
-            "cell",
-            f"cell-{_CELL_SHARE}-bilinear-antialias",
-            f"a square of {_CELL_SHARE} % of the shorter side around the largest stained nucleus: for fields of a Romanowsky-stained smear",
-            _stained_cell,
-        ),
+        _around_the_nucleus("cell", 46, "a cell and its rim, in a field as large as those of blood-cells"),
+        _around_the_nucleus("cell-wide", 62, "as cell, with its neighbours, or of a field photographed from nearer"),
     ],
 )
 

@@ -71,12 +71,12 @@ def test_a_cell_at_the_edge_is_seen_from_inside_the_image(place: tuple[int, int]
     left, top, right, bottom = CELL.box(smear(place, radius=30))
     assert 0 <= left < right <= 320
     assert 0 <= top < bottom <= 240
-    assert right - left == bottom - top == CROPS_SIDE
+    assert right - left == bottom - top == SIDE_PX
     assert left - 12 <= place[0] <= right + 12
     assert top - 12 <= place[1] <= bottom + 12
 
 
-CROPS_SIDE = CELL.box(smear((160, 120)))[2] - CELL.box(smear((160, 120)))[0]
+SIDE_PX = CELL.box(smear((160, 120)))[2] - CELL.box(smear((160, 120)))[0]
 
 
 def test_what_is_seen_is_cut_from_the_image_as_it_is() -> None:
