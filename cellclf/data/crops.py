@@ -57,7 +57,10 @@ def _whole(image: Image.Image) -> Box:
 
 
 def _stained_cell(image: Image.Image, *, share: int) -> Box:
-    """A square of `share` per cent of the shorter side around the nucleus: Romanowsky stains make it the place where blue is furthest above green; red cells and plasma are not."""
+    """A square of `share` per cent of the shorter side around the nucleus.
+
+    Romanowsky stains make it the place where blue is furthest above green; red cells and plasma are not.
+    """
     if max(image.size) > _LONGEST * min(image.size):
         raise DecodeError(f"{image.width} × {image.height} is no field of a microscope (crop 'cell')")
     place = _nucleus(image)
