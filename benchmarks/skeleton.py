@@ -20,7 +20,7 @@ from cellclf.artifact.convert import to_onnx
 from cellclf.artifact.moments import Convolution, Moments
 from cellclf.artifact.precisions import PRECISIONS
 from cellclf.card import CARD_KEY, DIGEST_KEY, Card, Parity, graph_digest
-from cellclf.data.decoding import RESIZE_METHOD, Pixels
+from cellclf.data.decoding import Pixels
 from cellclf.data.prepare import DataRequest
 from cellclf.environment import installed_versions
 from cellclf.storage import new_folder
@@ -75,7 +75,7 @@ def _with_card(model: Any, recipe: Recipe, precision: str, parameters: int) -> b
             "labels": LABELS,
             "height_px": recipe.image_size_px,
             "width_px": recipe.image_size_px,
-            "resize": RESIZE_METHOD,
+            "resize": recipe.view.resize,
             "scaling": "in the graph",
             "precision": precision,
             "backbone": recipe.backbone,

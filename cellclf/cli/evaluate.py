@@ -107,7 +107,7 @@ def evaluate(
     for text in has_not_learned(found.metrics, "images"):
         note(text)
     if found.unreadable:
-        note(f"images that could not be read: {len(found.unreadable)}")
+        note(f"images that could not be used: {len(found.unreadable)}")
         raise typer.Exit(3)
 
 

@@ -78,7 +78,7 @@ def predict(
     else:
         failed = _write_table(records, classifier, top_k)
     if failed:
-        note(f"inputs that could not be read: {failed}")
+        note(f"inputs that could not be used: {failed}")
         raise typer.Exit(3)
 
 

@@ -173,6 +173,8 @@ def print_summary(run: Run) -> None:
         out.print(str(leak), style="red")
     for text in setup.data.notes:
         out.print(text, style="yellow")
+    if skipped := setup.data.skipped:
+        out.print(f"{len(skipped)} images were left out (recipe.json names them), the first: {skipped[0].path}: {skipped[0].reason}", style="yellow")
     for text in has_not_learned(metrics.validation, "validation images"):
         out.print(text, style="bold red")
     spent = metrics.learning_time

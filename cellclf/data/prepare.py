@@ -77,6 +77,8 @@ def prepare(request: DataRequest, *, view: View, on_progress: OnProgress | None 
         raise BadImagesError(_bad_message(bad, found.root))
     left_out = {image.path for image in bad}
     usable = replace(listed, pairs=[(file, sha) for file, sha in pairs if file.path not in left_out])
+    if lost := sorted({file.label for file, _ in pairs} - {file.label for file, _ in usable.pairs}):
+        raise BadImagesError(f"no image of {', '.join(lost)} can be used, so no network can learn it. {_bad_message(bad, found.root)}")
     manifest = _divide(usable, request)
     return Prepared(manifest, cache, _record(usable, request, manifest, tuple(bad)))
 

@@ -39,11 +39,15 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A model as the Open Inference Protocol describes it. Its input may also come as BYTES [-1] of encoded images."""
+    """A model as the Open Inference Protocol describes it. Its input may also come as BYTES [-1] of encoded images.
+
+    parameters: how whoever sends pixels must resize, as `resize`.
+    """
 
     name: str
     versions: list[str]
     platform: str
+    parameters: dict[str, str]
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
 
@@ -64,6 +68,7 @@ class ModelSummary(BaseModel):
     sha256: str
     provider: str
     labels: list[str]
+    resize: str
 
 
 def create_app(service: Service) -> FastAPI:
@@ -150,6 +155,7 @@ def _metadata(model: ServedModel, service: Service) -> ModelMetadata:
         name=model.name,
         versions=[each.version for each in service.models.versions(model.name)],
         platform="onnxruntime_onnx",
+        parameters={"resize": model.classifier.card.resize},
         inputs=[TensorMetadata(name=INPUT, datatype="UINT8", shape=[-1, *model.size_px, 3])],
         outputs=[
             TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, labels]),
@@ -167,6 +173,7 @@ def _summary(model: ServedModel, service: Service) -> ModelSummary:
         sha256=model.classifier.fingerprint,
         provider=model.classifier.provider,
         labels=list(model.classifier.labels),
+        resize=model.classifier.card.resize,
     )
 
 

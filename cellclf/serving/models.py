@@ -118,7 +118,7 @@ class Models:
     def replace(self, old: ServedModel, new: ServedModel) -> None:
         """From now on requests go to `new`; those that have `old` keep it to their end.
 
-        Raises ServingError where `new` is served already, or has other labels.
+        Raises ServingError where `new` is served already, has other labels, or wants images resized otherwise.
         """
         self._add(new)
         self._by_name[old.name].remove(old)
@@ -132,6 +132,12 @@ class Models:
             raise ServingError(
                 f"{model.source.path} tells {here} apart, and what is served as {model.name} tells {known}; "
                 "whoever reads probabilities by their place would take one for the other, so it wants a name of its own: NAME=FILE"
+            )
+        if any(other.classifier.card.resize != model.classifier.card.resize for other in versions):
+            known, here = (each.classifier.card.resize for each in (versions[0], model))
+            raise ServingError(
+                f"{model.source.path} wants images resized by {here}, and what is served as {model.name} by {known}; "
+                "whoever sends pixels would send the wrong ones, so it wants a name of its own: NAME=FILE"
             )
         versions.append(model)
         versions.sort(key=lambda each: each.classifier.card.created)

@@ -41,7 +41,7 @@ _RECORD = {
             "minItems": 4,
             "maxItems": 4,
         },
-        "error": {"type": "string", "description": "Why the image could not be read; then there is no label."},
+        "error": {"type": "string", "description": "Why the image could not be used; then there is no label."},
         "model": {"type": "string", "description": "The file's SHA-256."},
         "provider": {"type": "string"},
     },

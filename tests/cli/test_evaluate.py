@@ -108,7 +108,7 @@ def test_evaluate_reports_a_broken_image_measures_the_others_and_exits_with_3(cl
     found = json.loads(done.out)
     assert list(found["unreadable"]) == ["MONOCYTE/broken.png"]
     assert found["metrics"]["images"] == 8
-    assert "images that could not be read: 1" in done.err
+    assert "images that could not be used: 1" in done.err
 
 
 def test_evaluate_reports_a_missing_image_of_a_csv_measures_the_others_and_exits_with_3(

@@ -112,7 +112,7 @@ def test_unreadable_inputs_are_records_at_their_place_the_others_are_predicted_a
     assert [record["path"] for record in records_of(done)] == mixed
     assert ["error" in record for record in records_of(done)] == [False, True] * 3
     assert records_of(done)[-1]["error"] == "no such file"
-    assert "inputs that could not be read: 3" in done.err
+    assert "inputs that could not be used: 3" in done.err
     assert "Traceback" not in done.err
 
 

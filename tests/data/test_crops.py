@@ -1,4 +1,5 @@
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -207,6 +208,35 @@ def test_data_that_have_no_cell_are_refused_with_the_reason(cli: Callable[..., C
         assert "no stained nucleus in it" in done.err
         assert "Traceback" not in done.err
     assert cli("train", "--data", "grey", "--crop", "cel").err.startswith("cellclf: unknown crop 'cel'")
+
+
+def test_no_label_is_lost_unseen(cli: Callable[..., Completed], tmp_path: Path) -> None:
+    for number in range(8):
+        for label, image in (
+            ("cell", smear((80 + 10 * number, 90))),
+            ("other", smear((200, 80 + 5 * number))),
+            ("grey", Image.new("L", (32, 32), number)),
+        ):
+            (tmp_path / "mixed" / label).mkdir(parents=True, exist_ok=True)
+            image.save(tmp_path / "mixed" / label / f"{number}.png")
+    options = ("--crop", "cell", "--on-bad-image", "skip", "--weights", "none", "--image-size", "32", "--epochs", "1", "--backbone", "mobilenet025")
+    lost = cli("train", "--data", "mixed", *options)
+    assert lost.code == 1
+    assert "no image of grey can be used, so no network can learn it" in lost.err
+
+    smear((160, 100)).save(tmp_path / "mixed" / "cell" / "more.png")
+    for label in ("cell", "other"):
+        shutil.copytree(tmp_path / "mixed" / label, tmp_path / "two" / label)
+    Image.new("L", (32, 32), 7).save(tmp_path / "two" / "other" / "grey.png")
+    trained = cli("train", "--data", "two", *options, "--name", "two")
+    assert trained.code == 0, trained.err
+    assert "1 images were left out (recipe.json names them), the first: other/grey.png: no stained nucleus in it" in " ".join(trained.out.split())
+
+
+@pytest.mark.parametrize("crop", [name for name in CROPS if name != "none"])
+def test_the_reason_names_the_crop_that_was_asked_for(crop: str) -> None:
+    with pytest.raises(DecodeError, match=rf"\(crop '{crop}'\)"):
+        decode(encoded(Image.new("L", (64, 64), 90), "PNG"), View(32, 32, crop))
 
 
 def test_looking_for_the_cell_takes_no_more_memory_than_decoding(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cellclf.card import read_model_file
+from cellclf.data.crops import CROPS
 from cellclf.errors import ModelFileError, ServingError, VerificationError
 from cellclf.serving.models import Models, load, sources_of
 from cellclf.serving.reloading import Reloader
@@ -74,12 +76,26 @@ def with_labels_turned(target: Path) -> Path:
     return resigned(SHIPPED, target, card={**CHANGES, "labels": list(reversed(labels))})
 
 
-def test_a_proven_file_of_other_labels_does_not_take_over(file: Path, tmp_path: Path) -> None:
+def with_another_crop(target: Path) -> Path:
+    return resigned(SHIPPED, target, card={**CHANGES, "resize": CROPS["cell"].resize})
+
+
+@pytest.mark.parametrize("other", [with_labels_turned, with_another_crop])
+def test_a_proven_file_that_its_clients_would_misunderstand_does_not_take_over(file: Path, tmp_path: Path, other: Callable[[Path], Path]) -> None:
     with serving(file, reload_s=0.01) as running:
         before = running.post("/predict", content=picture(1)).json()
-        with_labels_turned(tmp_path / "new").replace(file)
-        wait_until(lambda: kept(running) == 1)
+        other(tmp_path / "new").replace(file)
+        wait_until(lambda: kept(running) >= 1)
         assert running.post("/predict", content=picture(1)).json() == before
+
+
+@pytest.mark.parametrize("other", [with_labels_turned, with_another_crop])
+def test_versions_that_clients_would_take_for_one_another_need_names(tmp_path: Path, other: Callable[[Path], Path]) -> None:
+    shutil.copy(SHIPPED, tmp_path / "mine.onnx")
+    (tmp_path / "other").mkdir()
+    other(tmp_path / "other" / "mine.onnx")
+    with pytest.raises(ServingError, match="so it wants a name of its own"):
+        Models([load(source, SETTINGS) for source in sources_of([str(tmp_path / "mine.onnx"), str(tmp_path / "other" / "mine.onnx")], device="cpu")])
 
 
 def test_versions_of_one_name_tell_the_same_labels_apart(tmp_path: Path) -> None:
