@@ -42,7 +42,11 @@ def timed(file_of: dict[str, Path]) -> tuple[Families, dict[str, Any]]:
     starts: dict[str, float] = {}
     before = os.getloadavg()[0]
     wall, processor = time.perf_counter(), time.process_time()
-    found = find_families(file_of, on_progress=lambda stage, _done, _total: starts.setdefault(stage, round(time.perf_counter() - wall, 2)) and None)
+
+    def note(stage: str, _done: int, _total: int) -> None:
+        starts.setdefault(stage, round(time.perf_counter() - wall, 2))
+
+    found = find_families(file_of, on_progress=note)
     cost = {
         "files": len(file_of),
         "wall_s": round(time.perf_counter() - wall, 2),

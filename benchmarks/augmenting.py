@@ -3,9 +3,12 @@
 import io
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageEnhance
+
+Fill = Literal["black", "white", "grey", "edge", "reflect"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Difficulty:
     flips: bool = True
     brightness: float = 0.0
     zoom: float = 0.0
-    fill: str = "black"
+    fill: Fill = "black"
     quality: int = 75
 
 
@@ -67,12 +70,12 @@ def augmented(image: Image.Image, difficulty: Difficulty, rng: np.random.Generat
     return stream.getvalue()
 
 
-def _moved(image: Image.Image, linear: np.ndarray, offset: np.ndarray, fill: str) -> Image.Image:
-    if fill in _TONES:
-        return _transformed(image, image.size, linear, offset, _TONES[fill])
-    width, height = image.size
-    around = np.pad(np.asarray(image), ((height, height), (width, width), (0, 0)), mode=fill)
-    return _transformed(Image.fromarray(around), image.size, linear, offset + np.array([width, height]), 0)
+def _moved(image: Image.Image, linear: np.ndarray, offset: np.ndarray, fill: Fill) -> Image.Image:
+    if fill in ("edge", "reflect"):
+        width, height = image.size
+        around = np.pad(np.asarray(image), ((height, height), (width, width), (0, 0)), mode=fill)
+        return _transformed(Image.fromarray(around), image.size, linear, offset + np.array([width, height]), 0)
+    return _transformed(image, image.size, linear, offset, _TONES[fill])
 
 
 def _transformed(image: Image.Image, size: tuple[int, int], linear: np.ndarray, offset: np.ndarray, tone: int) -> Image.Image:

@@ -86,7 +86,7 @@ def measurement(
         backbone=subject.backbone,
         image_size_px=subject.image_size_px,
         labels=len(subject.card.labels),
-        precision=entrant.precision,  # type: ignore[arg-type]  # the engines' table holds MeasuredPrecision only
+        precision=entrant.precision,  # the engines' table holds MeasuredPrecision only
         provider=measured.provider,
         batch=batch,
         threads=threads,

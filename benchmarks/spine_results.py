@@ -96,7 +96,8 @@ def train_and_export(name: str, options: str) -> dict[str, Any]:
     run = f"spine-{name}"
     train, metrics = trained(run, options)
     recorded = recorded_answers(run)
-    files, answers, commands = {}, {}, [f"cellclf {train}"]
+    files: dict[str, dict[str, Any]] = {}
+    answers, commands = {}, [f"cellclf {train}"]
     for precision in PRECISIONS:
         target = f"runs/{run}/{run}-{precision}.onnx"
         steps = (f"export {run} --precision {precision} --output {target} --json", f"verify {target} --json", f"evaluate {target} --json")

@@ -75,7 +75,7 @@ class Peer:
 
         def call() -> torch.Tensor:
             with torch.no_grad():
-                return function(images)  # type: ignore[no-any-return]
+                return function(images)
 
         started = time.perf_counter()
         call()
@@ -87,7 +87,8 @@ def best_of(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of the faster of its modes: kernels launched one by one, or replayed as one CUDA graph."""
     row: dict[str, Any] = {"tried": []}
     fastest = 0.0
-    for mode, call in (("default", lambda: peer.call), ("CUDA graph", lambda: _graphed(peer))):
+    modes: tuple[tuple[str, Callable[[], Call]], ...] = (("default", lambda: peer.call), ("CUDA graph", lambda: _graphed(peer)))
+    for mode, call in modes:
         if mode != "default" and peer.images.device.type != "cuda":
             continue
         found: dict[str, Any] = {"mode": mode, "compile_s": peer.compile_s}

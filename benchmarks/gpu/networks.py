@@ -16,7 +16,7 @@ from cellclf.backbones import BACKBONES
 __all__ = ["build"]
 
 
-class Scaled(nn.Module):
+class Scaled(nn.Module):  # type: ignore[misc]  # PyTorch is not installed here
     """uint8 [batch, H, W, 3] → scaling → features → average → dense (ReLU) → classes: probabilities float32, or logits while training."""
 
     def __init__(self, name: str, *, hidden: Iterable[int], classes: int, dropout: float = 0.5) -> None:
@@ -62,7 +62,7 @@ def _mobilenet() -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), channels
 
 
-class _Xception(nn.Module):
+class _Xception(nn.Module):  # type: ignore[misc]  # PyTorch is not installed here
     """One block: up to three separable convolutions (ReLU before each but an entry block's first), then pooling and a shortcut."""
 
     def __init__(self, widths: tuple[int, ...], *, first_relu: bool = True, down: bool = False) -> None:
@@ -78,7 +78,7 @@ class _Xception(nn.Module):
         self.shortcut = nn.Sequential(*_convolution(widths[0], widths[-1], 1, stride=2)) if down else nn.Identity()
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return self.body(values) + self.shortcut(values)  # type: ignore[no-any-return]
+        return self.body(values) + self.shortcut(values)
 
 
 def _xception() -> tuple[nn.Module, int]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def skeletons(options: argparse.Namespace) -> None:
         say(f"{path.name}: {height} px, {path.stat().st_size / 1e3:.0f} kB")
 
 
-def exported_graph(backbone: str, size_px: int | None) -> object:
+def exported_graph(backbone: str, size_px: int | None) -> Any:
     """The fp32 graph of the study's network of this backbone, with Keras' random start."""
     from cellclf.artifact.convert import to_onnx
     from cellclf.data.request import DataRequest

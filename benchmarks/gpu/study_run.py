@@ -14,7 +14,7 @@ from benchmarks.gpu.turns import wait_for_turn
 from cellclf.backbones import BACKBONES
 from cellclf.data.manifest import Split
 from cellclf.data.prepare import Prepared, prepare
-from cellclf.evaluation.metrics import measure
+from cellclf.evaluation.metrics import IntervalUnit, measure
 from cellclf.evaluation.scores import cross_entropy
 from cellclf.storage import new_file
 from cellclf.training.fit import epoch_order
@@ -103,7 +103,7 @@ def _finished(resident: Resident, prepared: Prepared, fields: dict[str, Any]) ->
     asked: tuple[Split, ...] = ("validation", "test")
     for split in asked:
         images, truth = _part(prepared, split)
-        unit = "group" if prepared.record.groups_known else "file"
+        unit: IntervalUnit = "group" if prepared.record.groups_known else "file"
         groups = prepared.manifest.group_keys(split)
         measured = measure(_probabilities(resident, images), truth, prepared.manifest.labels, groups=groups, unit=unit)
         found |= {f"{split}_accuracy": measured.accuracy.value, f"{split}_interval": [measured.accuracy.low, measured.accuracy.high]}

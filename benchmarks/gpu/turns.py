@@ -68,8 +68,8 @@ def take_turns(
     try:
         while waiting and time.monotonic() < until:
             for contender in waiting:
-                if contender.prepared_s is None and (ready := folder / f"{contender.name}.ready").exists():
-                    contender.prepared_s = ready.stat().st_mtime - clock
+                if contender.prepared_s is None and (marker := folder / f"{contender.name}.ready").exists():
+                    contender.prepared_s = marker.stat().st_mtime - clock
             held = time.monotonic() - started < hold_s and any(one.prepared_s is None and _running(one) for one in waiting)
             ready = [one for one in waiting if not _running(one) or (one.prepared_s is not None and not held)]
             if not ready:

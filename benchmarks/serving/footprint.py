@@ -66,7 +66,7 @@ def autoscaled_from(manifest: Path = MANIFEST) -> float:
 
 def cpu_request(found: dict[str, Any], utilization: float) -> float:
     """Cores that a pod asks for: for what it promises, by the measured time of an image, rounded up to half a core."""
-    return math.ceil(2 * PROMISED_IMAGES_PER_SECOND * found["processor_ms_per_image"] / 1000 / utilization) / 2
+    return float(math.ceil(2 * PROMISED_IMAGES_PER_SECOND * found["processor_ms_per_image"] / 1000 / utilization) / 2)
 
 
 def largest_pixels(arguments: list[str]) -> int:

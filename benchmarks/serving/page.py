@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _machine(machine: dict[str, Any]) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {versions}, commit {machine['git_commit']}"
 
 
-def _table(header: list[str], rows: list[list[object]]) -> list[str]:
+def _table(header: Sequence[object], rows: list[list[object]]) -> list[str]:
     return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
 
 

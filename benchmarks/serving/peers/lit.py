@@ -16,7 +16,7 @@ model, port, height, width, labels = sys.argv[1:]
 names = labels.split(",")
 
 
-class Classify(litserve.LitAPI):
+class Classify(litserve.LitAPI):  # type: ignore[misc]  # LitServe is not installed here
     """Decode, batch, run, name the best."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
