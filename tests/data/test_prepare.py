@@ -362,7 +362,7 @@ def test_files_of_a_csv_that_cannot_be_opened_are_bad_images_with_a_reason(tmp_p
 
 def test_where_every_image_is_bad_nothing_is_left_to_divide(tmp_path: Path) -> None:
     put_csv(tmp_path / "list.csv", "path,label", "a.png,A", "b.png,B")
-    with pytest.raises(DataError, match="2 images cannot be used: .*no such file"):
+    with pytest.raises(DataError, match=r"2 images cannot be used: .*no such file"):
         prepared(tmp_path / "list.csv", on_bad_image="skip")
 
 
