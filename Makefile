@@ -78,7 +78,7 @@ results-best: install
 
 results-speed: install
 	mkdir -p docs/results
-	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py --full --benchmark-json=docs/results/speed.json
+	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py --full --benchmark-json=docs/results/speed.json
 	$(BIN)/python benchmarks/speed_page.py
 
 results-cpu: install

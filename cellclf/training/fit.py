@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,10 @@ from cellclf.training.progress import Progress
 from cellclf.training.recipe import OPTIMIZER, Recipe
 from cellclf.training.run import Epoch, write_history
 
-__all__ = ["Examples", "FitState", "adjusted_loss", "class_weights", "epoch_order", "fit", "label_prior", "predict", "steps_per_epoch"]
+__all__ = ["Examples", "FitState", "adjusted_loss", "class_weights", "epoch_order", "fed", "fit", "label_prior", "predict", "steps_per_epoch"]
 
 CHECKPOINT = "checkpoint.npz"
+_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def fit(
         watcher.begin()
         started = time.perf_counter()
         logs = model.fit(
-            _batches(train, recipe, weight_of, epoch),
+            fed(partial(_batches, train, recipe, weight_of, epoch)),
             steps_per_epoch=steps,
             epochs=epoch,
             initial_epoch=epoch - 1,
@@ -197,6 +199,23 @@ def _batches(train: Examples, recipe: Recipe, weight_of: npt.NDArray[np.float32]
     for positions in epoch_order(len(train.rows), recipe.batch_size, seed=recipe.seed, epoch=epoch):
         inputs, truth = train.inputs[train.rows[positions]], train.truth[positions]
         yield (inputs, truth) if weight_of is None else (inputs, truth, weight_of[truth])
+
+
+def fed(batches: Callable[[], Iterator[tuple[npt.NDArray[Any], ...]]]) -> Any:
+    """Batches, all of one size, as `fit` takes them without waiting at an epoch's end.
+
+    Of a generator Keras makes a tf.data pipeline that tunes itself in a thread, which sleeps 10 ms, 20 ms, 40 ms and so on up to a minute, and which
+    is waited for when the pipeline is let go: an epoch of 24 s lasts 41 (benchmarks/test_epochs.py). Without tuning there is no such thread.
+    """
+    if backend() != "tensorflow":
+        return batches()
+    import tensorflow
+
+    first = next(batches())
+    signature = tuple(tensorflow.TensorSpec(part.shape, part.dtype) for part in first)
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    return tensorflow.data.Dataset.from_generator(batches, output_signature=signature).prefetch(_BATCHES_AHEAD).with_options(options)
 
 
 def _watcher(keras: Any, progress: Progress, recipe: Recipe) -> Any:

@@ -1,9 +1,12 @@
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from cellclf.training.fit import adjusted_loss, class_weights, epoch_order, label_prior, steps_per_epoch
+from cellclf.training.fit import adjusted_loss, class_weights, epoch_order, fed, label_prior, steps_per_epoch
 from cellclf.training.framework import require_keras
 
 sizes = st.integers(1, 200)
@@ -53,3 +56,21 @@ def test_the_adjusted_loss_is_cross_entropy_of_logits_plus_the_log_prior(seed: i
     keras = require_keras()
     found = keras.ops.convert_to_numpy(adjusted_loss(keras, prior)(truth, probabilities.astype(np.float32)))
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5)
+
+
+def test_batches_come_in_order_and_whole_and_nothing_tunes_itself() -> None:
+    require_keras()
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 3, 3), dtype=np.uint8)
+
+    def batches() -> Iterator[tuple[Any, ...]]:
+        for number, each in enumerate(images):
+            yield each, np.array([number, number + 1]), np.array([0.5, 2], dtype=np.float32)
+
+    pipeline = fed(batches)
+    assert pipeline.options().autotune.enabled is False, "the thread that tunes is what an epoch's end waits for"
+    found = list(pipeline.as_numpy_iterator())
+    assert len(found) == len(images)
+    for (pixels, truth, weights), expected in zip(found, batches(), strict=True):
+        np.testing.assert_array_equal(pixels, expected[0])
+        np.testing.assert_array_equal(truth, expected[1])
+        np.testing.assert_array_equal(weights, expected[2])
