@@ -85,8 +85,10 @@ def recipes() -> list[dict[str, Any]]:
     found = []
     for number, (name, options) in enumerate(RECIPES.items()):
         for seed in (*DIVISIONS, *(MORE_DIVISIONS if name in FINALISTS else ())):
-            train, metrics = trained(f"spine-recipe-{number}-{seed}", f"{OFFICIAL} {options} --split-seed {seed} --seed {seed}")
-            told: dict[str, Any] = {"recipe": name, "options": options, "division": seed, "command": f"cellclf {train}"}
+            run = f"spine-recipe-{number}-{seed}"
+            train, metrics = trained(run, f"{OFFICIAL} {options} --split-seed {seed} --seed {seed}")
+            commit = json.loads((WORK / run / "environment.json").read_text())["git_commit"]
+            told: dict[str, Any] = {"recipe": name, "options": options, "division": seed, "command": f"cellclf {train}", "commit": commit}
             found.append(told | {key: metrics["validation"][key] for key in ("accuracy", "balanced_accuracy", "loss", "images")})
     return found
 
@@ -295,8 +297,9 @@ def recipe_section(part: dict[str, Any]) -> list[str]:
         "",
         "Each recipe on two divisions of the training originals, a fifth of them held apart, and on three more the two best that see the whole",
         "field and the two that see the cell: validation figures, by original; means of two and of five divisions are not to be compared. The test",
-        f"set has no part in it. Chosen for blood-official, of those with five, by the mean accuracy: {CHOSEN}. {_beside(rows)} It",
-        "was then trained with all but a twentieth of the training originals, of which there are few. Rotations and the logit adjustment of all of",
+        f"set has no part in it. Chosen for blood-official, of those with five, by the mean accuracy: {CHOSEN}.",
+        f"{_beside(rows)}",
+        "It was then trained with all but a twentieth of the training originals, of which there are few. Rotations and the logit adjustment of all of",
         "them were settled earlier, when official test figures had been seen: what follows under official may be a little too good.",
         "",
         "| recipe | options | accuracy, division by division | mean | log loss |",
@@ -305,8 +308,8 @@ def recipe_section(part: dict[str, Any]) -> list[str]:
     for name, runs in rows.items():
         accuracies, losses = (", ".join(each) for each in ([estimate(run["accuracy"]) for run in runs], [f"{run['loss']:.3f}" for run in runs]))
         lines.append(f"| {name} | `{runs[0]['options']}` | {accuracies} | {means[name]:.4f} | {losses} |")
-    machine = part["environment"]
-    lines += ["", f"`{part['recipes'][0]['command']}` and so on; {machine['cores']} cores of {machine['cpu']}; commit {machine['git_commit']}.", ""]
+    machine, commits = part["environment"], dict.fromkeys(run["commit"] for run in part["recipes"])
+    lines += ["", f"`{part['recipes'][0]['command']}` and so on; {machine['cores']} cores of {machine['cpu']}; commits {', '.join(commits)}.", ""]
     return lines
 
 
