@@ -300,7 +300,7 @@ def recipe_section(part: dict[str, Any]) -> list[str]:
         f"set has no part in it. Chosen for blood-official, of those with five, by the mean accuracy: {CHOSEN}.",
         f"{_beside(rows)}",
         "It was then trained with all but a twentieth of the training originals, of which there are few. Rotations and the logit adjustment of",
-        "all of them were settled earlier, when official test figures had been seen, as was the figure .8054 of the recipe that this one replaces:",
+        "all of them were settled earlier, when official test figures had been seen, as was that of the recipe that this one replaces:",
         "what follows under official may be a little too good.",
         "",
         "| recipe | options | accuracy, division by division | mean | log loss |",
