@@ -77,9 +77,9 @@ results-best: install
 	$(BIN)/python benchmarks/best_results.py
 
 results-speed: install
-	mkdir -p docs/results
-	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py --full --benchmark-json=docs/results/speed.json
-	$(BIN)/python benchmarks/speed_page.py
+	mkdir -p build
+	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py --full --benchmark-json=build/speed.json
+	$(BIN)/python benchmarks/speed_page.py build/speed.json
 
 results-cpu: install
 	mkdir -p build

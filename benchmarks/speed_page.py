@@ -1,10 +1,25 @@
-"""docs/results/speed.json (pytest-benchmark's own file) → docs/results/speed.md. Written by `make results-speed`."""
+"""pytest-benchmark's file → docs/results/speed.json and speed.md: python benchmarks/speed_page.py NEW.json [--keep]. Written by `make results-speed`.
 
+--keep: benchmarks that NEW.json does not hold stay as they were measured; each row says of which commit it is.
+"""
+
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+
+
+def merged(new: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
+    """The new file, its benchmarks marked with their commit; of the old one what the new one does not hold."""
+    for found in new["benchmarks"]:
+        found["extra_info"]["commit"] = new["environment"]["git_commit"]
+    names = {found["name"] for found in new["benchmarks"]}
+    kept = [found for found in old["benchmarks"] if found["name"] not in names] if old else []
+    for found in kept:
+        found["extra_info"].setdefault("commit", old["environment"]["git_commit"] if old else "")
+    return {**new, "benchmarks": kept + new["benchmarks"]}
 
 
 def row(found: dict[str, Any]) -> str:
@@ -17,7 +32,8 @@ def row(found: dict[str, Any]) -> str:
     others = [f"{name} {extra[name]:.2f}" for name in ("images_per_second", "share_of_bound", "most_over_naive", "images", "limit") if name in extra]
     if "stages_ms" in extra:
         others.append("ms an image: " + ", ".join(f"{stage} {value:.3f}" for stage, value in extra["stages_ms"].items()))
-    return f"| {found['name']} | {stats['median']:.3f} | {peer} | {ratio} | {target} | {stats['rounds']} | {', '.join(others)} |"
+    cells = [found["name"], f"{stats['median']:.3f}", peer, ratio, target, stats["rounds"], ", ".join(others), extra["commit"]]
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _target(extra: dict[str, Any], median_s: float) -> str:
@@ -30,8 +46,14 @@ def _target(extra: dict[str, Any], median_s: float) -> str:
 
 
 def main() -> None:
-    """Write the page."""
-    results = json.loads((RESULTS / "speed.json").read_text())
+    """Write both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+    old = json.loads((RESULTS / "speed.json").read_text()) if options.keep else None
+    results = merged(json.loads(options.new.read_text()), old)
+    (RESULTS / "speed.json").write_text(json.dumps(results, indent=4) + "\n")
     machine = results["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     gpu = ", ".join(machine["gpus"]) or "none (gpu.md has one)"
@@ -46,8 +68,8 @@ def main() -> None:
         "",
         f"{machine['cpu']}, {machine['cores']} cores, GPU: {gpu}. Python {machine['python']}, {versions}.",
         "",
-        "| benchmark | ours, s | peer, s | peer / ours | target | rounds | |",
-        "|---|---|---|---|---|---|---|",
+        "| benchmark | ours, s | peer, s | peer / ours | target | rounds | | commit |",
+        "|---|---|---|---|---|---|---|---|",
         *[row(found) for found in results["benchmarks"]],
     ]
     (RESULTS / "speed.md").write_text("\n".join(lines) + "\n")

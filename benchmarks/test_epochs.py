@@ -24,7 +24,7 @@ def batches(images: Any, truth: Any, steps: int) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("images", [2_000, 8_000])
+@pytest.mark.parametrize("images", [2_000, 4_000])
 def test_epochs_against_keras_own_pipeline(benchmark: Any, images: int) -> None:
     """MobileNet 0.25 at 128 px, batch 32, three epochs; the peer gives `fit` the generator, whose tf.data pipeline tunes itself and is waited for."""
     keras = require_keras()
