@@ -205,7 +205,7 @@ def fed(batches: Callable[[], Iterator[tuple[npt.NDArray[Any], ...]]]) -> Any:
     """Batches, all of one size, as `fit` takes them without waiting at an epoch's end.
 
     Of a generator Keras makes a tf.data pipeline that tunes itself in a thread, which sleeps 10 ms, 20 ms, 40 ms and so on up to a minute, and which
-    is waited for when the pipeline is let go: an epoch of 24 s lasts 41 (benchmarks/test_epochs.py). Without tuning there is no such thread.
+    is waited for when the pipeline is let go, if it sleeps: an epoch of 24 s could last 41 (benchmarks/test_epochs.py). Without tuning there is no such thread.
     """
     if backend() != "tensorflow":
         return batches()
