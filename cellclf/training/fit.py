@@ -204,8 +204,8 @@ def _batches(train: Examples, recipe: Recipe, weight_of: npt.NDArray[np.float32]
 def fed(batches: Callable[[], Iterator[tuple[npt.NDArray[Any], ...]]]) -> Any:
     """Batches, all of one size, as `fit` takes them without waiting at an epoch's end.
 
-    Of a generator Keras makes a tf.data pipeline that tunes itself in a thread, which sleeps 10 ms, 20 ms, 40 ms and so on up to a minute, and which
-    is waited for when the pipeline is let go, if it sleeps: an epoch of 24 s could last 41 (benchmarks/test_epochs.py). Without tuning there is no such thread.
+    Of a generator Keras makes a tf.data pipeline that tunes itself in a thread. It sleeps 10 ms, 20 ms, 40 ms and so on up to a minute, and where it
+    sleeps when the pipeline is let go, that waits for it: an epoch of 24 s could last 41 (benchmarks/test_epochs.py). Without tuning there is none.
     """
     if backend() != "tensorflow":
         return batches()
