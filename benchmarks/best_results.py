@@ -43,6 +43,12 @@ BLOOD_PEERS = (
     ("MobileNetV2", "accuracy .81"),
 )
 
+
+def _blood(title: str, train: str, evaluate: str = "") -> Best:
+    """A recipe for blood cells under official."""
+    return Best(title, train, "--calibrate", evaluate, ("balanced accuracy", 0.88, 0.90), BLOOD_PEERS)
+
+
 CELL = (
     "--backbone mobilenetv2 --weights $CELLCLF_WEIGHTS/mobilenet_v2_1.0_224_imagenet_notop.weights.h5 --image-size 192 --crop cell"
     " --batch-size 32 --hidden none --learning-rate 3e-4 --schedule cosine --patience 0 --dropout 0.4 --data blood-cells --protocol official"
@@ -50,50 +56,31 @@ CELL = (
 )
 
 BEST = {
-    "blood": Best(
+    "blood": _blood(
         title="Blood cells, official TEST: MobileNetV2",
         train="--backbone mobilenetv2 --weights $CELLCLF_WEIGHTS/mobilenet_v2_1.0_224_imagenet_notop.weights.h5 --image-size 192 --batch-size 32"
         " --hidden none --learning-rate 3e-4 --schedule cosine --patience 0 --dropout 0.4 --data blood-cells --protocol official"
         " --images-fraction 0.4 --fractions 0.72,0.08,0.2 --epochs 8 --logit-adjustment groups --augment cells-stain",
-        export="--calibrate",
         evaluate="--data blood-cells --protocol official",
-        target=("balanced accuracy", 0.88, 0.90),
-        peers=BLOOD_PEERS,
     ),
-    "blood-large": Best(
+    "blood-large": _blood(
         title="Blood cells, official TEST: MobileNetV2 at 224 px on all images",
         train="--backbone mobilenetv2 --weights $CELLCLF_WEIGHTS/mobilenet_v2_1.0_224_imagenet_notop.weights.h5 --image-size 224 --batch-size 32"
         " --hidden none --learning-rate 3e-4 --schedule cosine --patience 0 --dropout 0.4 --data blood-cells --protocol official"
         " --fractions 0.72,0.08,0.2 --epochs 5 --logit-adjustment groups --augment cells-stain",
-        export="--calibrate",
-        evaluate="",
-        target=("balanced accuracy", 0.88, 0.90),
-        peers=BLOOD_PEERS,
     ),
-    "blood-cell": Best(
+    "blood-cell": _blood(
         title="Blood cells, official TEST: MobileNetV2 that sees the cell",
         train=CELL,
-        export="--calibrate",
-        evaluate="",
-        target=("balanced accuracy", 0.88, 0.90),
-        peers=BLOOD_PEERS,
     ),
-    "blood-cell-1": Best(
+    "blood-cell-1": _blood(
         title="Blood cells, official TEST: the same with another seed and another division of the training originals",
         train=f"{CELL} --seed 1 --split-seed 1",
-        export="--calibrate",
-        evaluate="",
-        target=("balanced accuracy", 0.88, 0.90),
-        peers=BLOOD_PEERS,
     ),
-    "blood-small": Best(
+    "blood-small": _blood(
         title="Blood cells, official TEST: MobileNet 0.25, the file in exported/",
         train="--backbone mobilenet025 --image-size 192 --batch-size 32 --learning-rate 2e-3 --schedule cosine --patience 0 --dropout 0.2"
         " --data blood-cells --protocol official --epochs 6 --logit-adjustment groups --augment cells-stain",
-        export="--calibrate",
-        evaluate="",
-        target=("balanced accuracy", 0.88, 0.90),
-        peers=BLOOD_PEERS,
     ),
     "chest": Best(
         title="Chest X-rays, official test",

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table
-from cellclf.data.decoding import decode, decode_thumbnail, seen
+from cellclf.data.decoding import decode_seen, decode_thumbnail
 from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import EXPORTED, Classifier, Failure, Prediction
 from cellclf.runtime.inputs import expand
@@ -109,9 +109,10 @@ def _explained(records: Iterable[Record], classifier: Classifier, target: Path) 
                 number += 1
             painted.add(path)
             content = Path(record.path).read_bytes()
-            heat = explainer.maps(decode(content, classifier.view)[None])[0][card.labels.index(record.label)]
+            pixels, part = decode_seen(content, classifier.view)
+            heat = explainer.maps(pixels[None])[0][card.labels.index(record.label)]
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_overlay(path, decode_thumbnail(content, longest_px=_PAINTED_PX), heat, seen(content, classifier.view))
+            write_overlay(path, decode_thumbnail(content, longest_px=_PAINTED_PX), heat, part)
         yield record
     if painted:
         note(f"where the network looked: {target}" + ("" if single else f"/ ({len(painted)} pictures)"))

@@ -144,10 +144,6 @@ class View:
         """The part of an upright RGB or grey image that is seen; raises DecodeError where there is nothing to see."""
         return CROPS[self.crop].box(image)
 
-    def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """What is seen of an upright RGB or grey image, uint8 [height_px, width_px, 3], RGB; raises DecodeError."""
-        return np.asarray(image.resize((self.width_px, self.height_px), Image.Resampling.BILINEAR, box=self.box(image)).convert("RGB"))
-
 
 def view_of(card: Card) -> View:
     """What an exported file's network sees; raises ModelFileError where this version does not know how its images are resized."""

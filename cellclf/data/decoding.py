@@ -34,9 +34,9 @@ __all__ = [
     "Pixels",
     "decode",
     "decode_file",
+    "decode_seen",
     "decode_thumbnail",
     "is_image_name",
-    "seen",
 ]
 
 Pixels = npt.NDArray[np.uint8]
@@ -84,14 +84,15 @@ def decode(content: bytes, view: View, *, max_pixels: int = MAX_PIXELS) -> Pixel
 
     max_pixels: largest width × height that is decoded, at most MAX_PIXELS.
     """
-    return view.pixels(_upright_image(content, max_pixels=max_pixels))
+    return decode_seen(content, view, max_pixels=max_pixels)[0]
 
 
-def seen(content: bytes, view: View, *, max_pixels: int = MAX_PIXELS) -> Shares:
-    """The part of an image's bytes that `decode` of the same view gives, in shares of the upright image; raises DecodeError with the reason."""
+def decode_seen(content: bytes, view: View, *, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, Shares]:
+    """What `decode` gives, and which part of the upright image it is, in shares; raises DecodeError with the reason."""
     image = _upright_image(content, max_pixels=max_pixels)
-    left, top, right, bottom = view.box(image)
-    return left / image.width, top / image.height, right / image.width, bottom / image.height
+    box = left, top, right, bottom = view.box(image)
+    pixels = np.asarray(image.resize((view.width_px, view.height_px), Image.Resampling.BILINEAR, box=box).convert("RGB"))
+    return pixels, (left / image.width, top / image.height, right / image.width, bottom / image.height)
 
 
 def decode_thumbnail(content: bytes, *, longest_px: int) -> Pixels:

@@ -10,11 +10,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from cellclf.data.crops import Shares
-from cellclf.data.decoding import seen
 from cellclf.errors import InferenceError, ModelFileError
 from cellclf.runtime.explain import Explainer
 from cellclf.serving.exchange import ClientGoneError, Exchange
-from cellclf.serving.images import decoded
+from cellclf.serving.images import decoded_seen
 from cellclf.serving.models import ServedModel
 from cellclf.serving.refusals import RefusedError
 from cellclf.serving.work import Image
@@ -97,16 +96,13 @@ class Explaining:
     def _compute(self, model: ServedModel, images: Sequence[Image]) -> list[Explained]:
         if model not in self._explainers:
             self._explainers[model] = model.classifier.explainer()
-        pixels = [decoded(image, view=model.classifier.view, max_pixels=self._max_pixels) for image in images]
-        readable = [image for image in pixels if not isinstance(image, str)]
+        found = [decoded_seen(image, view=model.classifier.view, max_pixels=self._max_pixels) for image in images]
+        readable = [each for each in found if not isinstance(each, str)]
         if len(readable) != len(images):
             raise RefusedError(500, "an image that was read before cannot be read again", reason="inference")
         try:
-            maps = self._explainers[model].maps(np.stack(readable))
+            maps = self._explainers[model].maps(np.stack([pixels for pixels, _ in readable]))
         except (InferenceError, ModelFileError) as error:
             raise RefusedError(500, "the heat maps could not be computed", reason="inference") from error
-        labels, view = model.classifier.labels, model.classifier.view
-        return [
-            Explained(dict(zip(labels, np.round(each, 4).tolist(), strict=True)), seen(bytes(image), view, max_pixels=self._max_pixels))
-            for image, each in zip(images, maps, strict=True)
-        ]
+        labels = model.classifier.labels
+        return [Explained(dict(zip(labels, np.round(each, 4).tolist(), strict=True)), part) for each, (_, part) in zip(maps, readable, strict=True)]

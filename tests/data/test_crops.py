@@ -15,7 +15,7 @@ from cellclf import Classifier
 from cellclf.artifact.export import export
 from cellclf.card import read_model_file
 from cellclf.data.crops import CROPS, WHOLE, View, view_of
-from cellclf.data.decoding import decode, seen
+from cellclf.data.decoding import decode, decode_seen
 from cellclf.data.sample import draw_cell, stain_of_slide
 from cellclf.errors import DecodeError, ModelFileError
 from cellclf.runtime.classifier import Prediction
@@ -91,14 +91,14 @@ def test_what_is_seen_is_cut_from_the_image_as_it_is() -> None:
 def test_the_part_that_is_told_is_the_part_that_is_decoded(crop: str) -> None:
     content = encoded(smear((230, 60)), "PNG")
     view = View(32, 32, crop)
-    left, top, right, bottom = seen(content, view)
+    left, top, right, bottom = decode_seen(content, view)[1]
     with Image.open(io.BytesIO(content)) as image:
         part = image.crop((round(left * 320), round(top * 240), round(right * 320), round(bottom * 240)))
         expected = np.asarray(part.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
     apart = np.abs(decode(content, view).astype(int) - expected)
     assert apart[1:-1, 1:-1].max() <= 1  # at the edge the resampling filter reaches beyond the part
     assert apart.max() < 16
-    assert (seen(content, view) == WHOLE) == (crop == "none")
+    assert (decode_seen(content, view)[1] == WHOLE) == (crop == "none")
 
 
 @pytest.mark.parametrize("exif", [1, 3, 6, 8])

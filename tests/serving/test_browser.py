@@ -15,7 +15,7 @@ import pytest
 
 from cellclf.card import AbstainBand, Estimate
 from cellclf.data.crops import CROPS, View
-from cellclf.data.decoding import seen
+from cellclf.data.decoding import decode_seen
 from cellclf.data.sample import draw_cell, stain_of_slide
 from tests.model_files import resigned
 from tests.serving.browser import CHROMIUM, Page, Pipe, chromium
@@ -210,7 +210,7 @@ def test_the_map_lies_on_the_cell_that_the_network_saw(browser: Pipe, images: li
             " }"
             " return [Math.min(...columns), Math.min(...rows), Math.max(...columns), Math.max(...rows)]; })()"
         )
-    assert clear == pytest.approx(seen(images[0].read_bytes(), View(96, 96, "cell")), abs=0.02)
+    assert clear == pytest.approx(decode_seen(images[0].read_bytes(), View(96, 96, "cell"))[1], abs=0.02)
 
 
 def test_a_pasted_image_is_answered(opened: Open, service: Running, images: list[Path]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cellclf import Classifier
 from cellclf.data.crops import CROPS, WHOLE
-from cellclf.data.decoding import seen
+from cellclf.data.decoding import decode_seen
 from cellclf.data.sample import draw_cell, stain_of_slide
 from cellclf.serving.explaining import MAX_EXPLAINED
 from tests.data.making import encoded
@@ -70,7 +70,7 @@ def test_explain_tells_which_part_the_maps_are_of(running: Running, tmp_path: Pa
         (record,) = cutting.post("/predict?explain=true", content=content).json()
         (refused,) = cutting.post("/predict?explain=true", content=encoded(Image.new("L", (64, 64), 90), "PNG")).json()
     classifier = Classifier(cells)
-    assert record["seen"] == list(seen(content, classifier.view)) != list(WHOLE)
+    assert record["seen"] == list(decode_seen(content, classifier.view)[1]) != list(WHOLE)
     assert record["probabilities"] == pytest.approx(classifier.predict(content).probabilities, abs=1e-6)
     assert "no stained nucleus" in refused["error"]
     assert running.post("/predict?explain=true", content=content).json()[0]["seen"] == list(WHOLE)
