@@ -15,7 +15,11 @@ from typing import Any
 from benchmarks.gpu.record import STUDY_BACKBONES, arguments, save, say
 from benchmarks.gpu.turns import Contender, take_turns
 
-ENGINES = {"onnxruntime": "benchmarks.gpu.engine_onnxruntime", "torch.compile": "benchmarks.gpu.engine_torch"}
+ENGINES = {
+    "onnxruntime": "benchmarks.gpu.engine_onnxruntime",
+    "xla": "benchmarks.gpu.engine_xla",
+    "torch.compile": "benchmarks.gpu.engine_torch",
+}
 BATCHES = (256, 1)
 CHECK_BATCHES = (4, 1)
 
@@ -30,6 +34,8 @@ def main() -> None:
     parser.add_argument("--hold-s", type=float, default=100, help="longest wait for all to be ready")
     parser.add_argument("--turn-s", type=float, default=90, help="longest turn: one engine, one backbone, all batch sizes")
     parser.add_argument("--search-s", type=float, default=25, help="ONNX Runtime tries no further option for a batch size after so long")
+    parser.add_argument("--keep-programs", type=Path, help="a folder for XLA's programs and traces of their kernels")
+    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
     options = parser.parse_args()
     until = time.monotonic() + options.limit_s
     rows = _done(options.out / "inference.json", options.check)
@@ -49,7 +55,7 @@ def main() -> None:
 
 
 def _batches(options: argparse.Namespace) -> tuple[int, ...]:
-    return CHECK_BATCHES if options.check else BATCHES
+    return CHECK_BATCHES if options.check else tuple(options.batches)
 
 
 def _contender(engine: str, backbone: str, folder: Path, options: argparse.Namespace) -> Contender:
@@ -58,6 +64,8 @@ def _contender(engine: str, backbone: str, folder: Path, options: argparse.Names
     command += ["--result", str(folder / f"{name}.json"), "--carry", str(options.carry), *(["--check"] if options.check else [])]
     if engine == "onnxruntime":
         command += ["--search-s", str(options.search_s), *(["--thorough"] if options.thorough else [])]
+    elif engine == "xla":
+        command += ["--keep-programs", str(options.keep_programs)] if options.keep_programs else []
     elif options.check:
         command += ["--no-compile"]
     return Contender(name, command, os.environ, options.turn_s)

@@ -1,6 +1,6 @@
 """Batches of any size → batches of a few fixed sizes, padded and cut, for runtimes that are fast with fixed shapes only. Imports nothing of ours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,14 @@ def parts(images: npt.NDArray[np.uint8], largest: int) -> Iterator[npt.NDArray[n
         yield images[start : start + largest]
 
 
-def bucket_of(count: int) -> int:
-    """The smallest bucket that holds `count` images; raises ValueError for 0 and for more than the largest holds."""
+def bucket_of(count: int, buckets: Sequence[int] = BUCKETS) -> int:
+    """The smallest of the buckets, which are in order, that holds `count` images; raises ValueError for 0 and for more than the largest holds."""
     if count < 1:
         raise ValueError("there is no bucket for an empty batch")
-    for size in BUCKETS:
+    for size in buckets:
         if count <= size:
             return size
-    raise ValueError(f"{count} images are more than the largest bucket, {BUCKETS[-1]}, holds")
+    raise ValueError(f"{count} images are more than the largest bucket, {buckets[-1]}, holds")
 
 
 def padded(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -15,12 +15,14 @@ from cellclf.tables import Table
 
 __all__ = [
     "DEVICES",
+    "MEMORY_VARIABLE",
     "PROVIDERS",
     "Provider",
     "Target",
     "cuda_generation",
     "gpu_count",
     "libraries",
+    "no_gpu",
     "parse_device",
     "preload_gpu_libraries",
     "why_not",
@@ -41,7 +43,7 @@ class Provider:
 
     name: str
     runs_as: str
-    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    engine: Literal["onnxruntime", "openvino", "xla"] = "onnxruntime"
     gpu: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     options_by_precision: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -70,6 +72,10 @@ _CUDA_VARIANTS: tuple[Mapping[str, str], ...] = (
     {"prefer_nhwc": "1", "enable_cuda_graph": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"},
 )
 """A CUDA graph makes one image 1.4 to 3 times faster and a batch of 256 hardly; the exhaustive search found nothing better on an H200."""
+
+_XLA_VARIANTS: tuple[Mapping[str, str], ...] = ({"pointwise": "dot"}, {"pool": "shifted"}, {"pointwise": "dot", "pool": "shifted"})
+
+MEMORY_VARIABLE = "CELLCLF_GPU_MEMORY_MB"
 
 PROVIDERS: Table[Provider] = Table(
     "device",
@@ -105,6 +111,7 @@ PROVIDERS: Table[Provider] = Table(
             options_by_precision={"fp16": {"trt_fp16_enable": "True"}, "int8": {"trt_int8_enable": "True"}},
             libraries=(*_CUDA_LIBRARIES, "libnvinfer.so.10", "libnvonnxparser.so.10"),
         ),
+        Provider(name="xla", runs_as="XLA:CUDA", engine="xla", gpu=True, batch=64, variants=_XLA_VARIANTS),
     ],
 )
 
@@ -176,6 +183,14 @@ def libraries(provider: Provider) -> dict[str, bool]:
     return found
 
 
+def no_gpu(target: Target) -> ProviderUnavailableError:
+    """The error for a GPU that this machine does not have."""
+    count = gpu_count()
+    if count == 0:
+        return ProviderUnavailableError(f"device {target.provider.name}: no NVIDIA GPU, or no driver for it, on this machine; use --device cpu")
+    return ProviderUnavailableError(f"device {target}: this machine has {count} GPUs, numbered from 0")
+
+
 def why_not(target: Target) -> ProviderUnavailableError:
     """The error for a provider that did not open, with the most likely fix."""
     import onnxruntime
@@ -184,11 +199,8 @@ def why_not(target: Target) -> ProviderUnavailableError:
     if target.provider.runs_as not in onnxruntime.get_available_providers():
         extra = f"cuda{cuda_generation() or 13}"
         return ProviderUnavailableError(f"device {name}: this onnxruntime was built without it; install it with: pip install 'cellclf[{extra}]'")
-    count = gpu_count()
-    if count == 0:
-        return ProviderUnavailableError(f"device {name}: no NVIDIA GPU, or no driver for it, on this machine; use --device cpu")
-    if target.index >= count:
-        return ProviderUnavailableError(f"device {target}: this machine has {count} GPUs, numbered from 0")
+    if gpu_count() <= target.index:
+        return no_gpu(target)
     missing = [library for library, found in libraries(target.provider).items() if not found]
     if missing:
         extra = f"pip install 'cellclf[cuda{cuda_generation()}]'" if name == "cuda" else "install TensorRT 10 beside the CUDA libraries"

@@ -6,13 +6,14 @@ from cellclf.errors import ProviderUnavailableError
 from cellclf.runtime.engines.onnx_runtime import open_onnx_runtime
 from cellclf.runtime.engines.open_vino import open_openvino
 from cellclf.runtime.engines.protocol import Engine, Session, Wanted
+from cellclf.runtime.engines.xla import open_xla
 from cellclf.runtime.providers import PROVIDERS, Target, gpu_count, parse_device
 
 __all__ = ["OnNote", "Session", "open_session"]
 
 OnNote = Callable[[str], None]
 
-_ENGINES: Mapping[str, Engine] = {"onnxruntime": open_onnx_runtime, "openvino": open_openvino}
+_ENGINES: Mapping[str, Engine] = {"onnxruntime": open_onnx_runtime, "openvino": open_openvino, "xla": open_xla}
 
 
 def open_session(

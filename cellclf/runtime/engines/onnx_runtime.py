@@ -13,7 +13,7 @@ from cellclf.environment import gpus
 from cellclf.errors import CellclfError, InferenceError, ModelFileError
 from cellclf.runtime.engines.bound import BoundSession
 from cellclf.runtime.engines.protocol import Session, Wanted
-from cellclf.runtime.providers import Target, gpu_count, preload_gpu_libraries, why_not
+from cellclf.runtime.providers import MEMORY_VARIABLE, Target, gpu_count, preload_gpu_libraries, why_not
 from cellclf.storage import cache_folder
 
 __all__ = ["DISABLED_OPTIMIZERS", "engine_cache", "open_onnx_runtime", "provider_options"]
@@ -25,7 +25,6 @@ a fifth of an int8 ResNet50's time. The numbers are the same."""
 _FATAL_ONLY = 4
 _GRAPHS = "enable_cuda_graph"
 _CACHE_PATH = "trt_engine_cache_path"
-_MEMORY_VARIABLE = "CELLCLF_GPU_MEMORY_MB"
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,9 @@ def provider_options(content: bytes, target: Target, wanted: Wanted) -> dict[str
     if not provider.gpu:
         return {**provider.options, **wanted.options}
     chosen = {**provider.options, **provider.options_by_precision.get(wanted.precision, {}), **wanted.options, "device_id": str(target.index)}
-    if provider.memory_option is not None and (limit := os.environ.get(_MEMORY_VARIABLE)):
+    if provider.memory_option is not None and (limit := os.environ.get(MEMORY_VARIABLE)):
         if not (limit.isascii() and limit.isdigit()):
-            raise CellclfError(f"{_MEMORY_VARIABLE}={limit!r} must be a whole number of MiB")
+            raise CellclfError(f"{MEMORY_VARIABLE}={limit!r} must be a whole number of MiB")
         chosen[provider.memory_option] = str(int(limit) * 2**20)
     if _CACHE_PATH in chosen:
         folder = cache_folder() / "engines" / engine_cache(content, wanted.precision, gpus()[target.index])

@@ -1,0 +1,386 @@
+"""An ONNX graph as a JAX function, channels last throughout, so that XLA can join what follows a convolution to it. Needs jax and onnx.
+
+What a classifier's graph in fp32 or fp16 holds; any other operator is refused by name. Source of the operators' meaning: the ONNX operator
+specification, opset 17.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cellclf.errors import ModelFileError
+
+__all__ = ["Program", "Ways", "program_of"]
+
+_WEIGHTED = ("Conv", "MatMul", "Gemm")
+_TO_CHANNELS_LAST = (0, 2, 3, 1)
+_TO_CHANNELS_FIRST = (0, 3, 1, 2)
+
+Array = Any
+"""A jax array while the function is traced, or a NumPy array where nothing depends on the images."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How some layers are computed; the numbers differ by rounding only.
+
+    pointwise: 1 × 1 convolutions as convolutions or as matrix products. strided: depthwise convolutions with a stride as grouped convolutions, or as
+    the sum of the shifted images. stem: channels that the first convolution's images are filled up to. pool: windows, or the largest of the shifted
+    images.
+    """
+
+    pointwise: str = "conv"
+    strided: str = "shifted"
+    stem: str = "8"
+    pool: str = "window"
+
+    @classmethod
+    def of(cls, options: Mapping[str, str]) -> "Ways":
+        """From a provider's options; raises ModelFileError for a way that there is not."""
+        ways = cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
+        known = {"pointwise": ("conv", "dot"), "strided": ("grouped", "shifted"), "stem": ("3", "4", "8"), "pool": ("window", "shifted")}
+        for name, values in known.items():
+            if getattr(ways, name) not in values:
+                raise ModelFileError(f"there is no way {name}={getattr(ways, name)}: {', '.join(values)}")
+        return ways
+
+
+@dataclass(frozen=True)
+class Program:
+    """function(weights, images uint8 [batch, H, W, 3]) → probabilities float32 [batch, classes]. weights: by name, as the function wants them."""
+
+    weights: dict[str, np.ndarray[Any, Any]]
+    function: Callable[[Mapping[str, Array], Array], Array]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """channels_last: the array holds [batch, H, W, C] of what the graph calls [batch, C, H, W]."""
+
+    array: Array
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node with its attributes as Python values."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+
+def program_of(content: bytes, ways: Ways = Ways()) -> Program:  # frozen
+    """Read a serialized model; raises ModelFileError for an operator or an attribute that is not known here."""
+    import onnx
+
+    graph = onnx.load_from_string(content).graph
+    nodes = [
+        _Node(node.op_type, tuple(node.input), tuple(node.output), {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute})
+        for node in graph.node
+    ]
+    nodes = _needed(nodes, "probabilities")
+    if unknown := sorted({node.kind for node in nodes} - set(_OPERATORS)):
+        raise ModelFileError(f"XLA has no way to compute {', '.join(unknown)} here; use --device cuda")
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kinds = {node.inputs[1]: node.kind for node in nodes if node.kind in _WEIGHTED}
+    weights = {name: _laid_out(kinds[name], constants.pop(name)) for name in kinds if name in constants}
+    for node in nodes:
+        if any(name in weights and (place != 1 or node.kind != kinds[name]) for place, name in enumerate(node.inputs)):
+            raise ModelFileError(f"a weight of {node.kind} is something else, too, which XLA cannot compute here; use --device cuda")
+
+    def function(held: Mapping[str, Array], images: Array) -> Array:
+        values = {name: _Value(array) for name, array in {**constants, **held}.items()}
+        values["image"] = _Value(images)
+        for node in nodes:
+            given = [values[name] if name else None for name in node.inputs]
+            values[node.outputs[0]] = _OPERATORS[node.kind](node.attributes, given, ways)
+        return _first(values["probabilities"])
+
+    return Program(weights, function)
+
+
+def _needed(nodes: Sequence[_Node], output: str) -> list[_Node]:
+    """The nodes that the output depends on, in order."""
+    wanted, kept = {output}, []
+    for node in reversed(nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted |= set(node.inputs)
+    return kept[::-1]
+
+
+def _laid_out(kind: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A convolution's weight [out, in, h, w] → [out, h, w, in], which the GPU's kernels read without turning it first."""
+    return np.ascontiguousarray(weight.transpose(_TO_CHANNELS_LAST)) if kind == "Conv" and weight.ndim == 4 else weight
+
+
+def _first(value: _Value) -> Array:
+    """The array in the graph's own order."""
+    return jnp.transpose(value.array, _TO_CHANNELS_FIRST) if value.channels_last else value.array
+
+
+def _last(value: _Value) -> Array:
+    """The array [batch, H, W, C] of the graph's [batch, C, H, W]; a constant of fewer dimensions is broadcast as ONNX does."""
+    if value.channels_last:
+        return value.array
+    array = value.array
+    if np.ndim(array) < 4:
+        array = array.reshape((1,) * (4 - np.ndim(array)) + tuple(np.shape(array)))
+    return array.transpose(_TO_CHANNELS_LAST)
+
+
+_Given = list[_Value | None]
+_Operator = Callable[[dict[str, Any], _Given, Ways], _Value]
+
+
+def _operand(given: _Given, place: int) -> _Value:
+    value = given[place] if place < len(given) else None
+    if value is None:
+        raise ModelFileError("a node lacks an input that its operator must have")
+    return value
+
+
+def _static(given: _Given, place: int) -> np.ndarray[Any, Any] | None:
+    """An optional input that must be known before the images are."""
+    value = given[place] if place < len(given) else None
+    if value is None:
+        return None
+    if not isinstance(value.array, np.ndarray):
+        raise ModelFileError("a shape or a bound depends on the images, which XLA cannot compute here; use --device cuda")
+    return value.array
+
+
+def _pointwise(operation: Callable[..., Array]) -> _Operator:
+    """One or two operands, element by element."""
+
+    def apply(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+        values = [value for value in given if value is not None]
+        if any(value.channels_last for value in values) and all(value.channels_last or np.ndim(value.array) <= 4 for value in values):
+            return _Value(operation(*(_last(value) for value in values)), channels_last=True)
+        return _Value(operation(*(_first(value) for value in values)))
+
+    return apply
+
+
+def _cast(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    import onnx
+
+    value = _operand(given, 0)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
+    return _Value(value.array.astype(kind), value.channels_last)
+
+
+def _transpose(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    value = _operand(given, 0)
+    order = tuple(attributes.get("perm", range(np.ndim(value.array))[::-1]))
+    if order == _TO_CHANNELS_FIRST and not value.channels_last:
+        return _Value(value.array, channels_last=True)
+    if order == _TO_CHANNELS_LAST and value.channels_last:
+        return _Value(value.array)
+    return _Value(jnp.transpose(_first(value), order))
+
+
+def _clip(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+    value = _operand(given, 0)
+    low, high = _static(given, 1), _static(given, 2)
+    kind = value.array.dtype
+    bounds = jnp.finfo(kind)
+    low = np.asarray(bounds.min if low is None else low, dtype=kind)
+    high = np.asarray(bounds.max if high is None else high, dtype=kind)
+    return _Value(lax.clamp(low, value.array, high), value.channels_last)
+
+
+def _padding(attributes: dict[str, Any], size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[Any]:
+    """Rows and columns to add (before, after) for each of the two axes."""
+    automatic = attributes.get("auto_pad", b"NOTSET").decode()
+    if automatic in ("NOTSET", "VALID"):
+        pads = attributes.get("pads", (0, 0, 0, 0)) if automatic == "NOTSET" else (0, 0, 0, 0)
+        return [(int(pads[axis]), int(pads[axis + 2])) for axis in range(2)]
+    if automatic not in ("SAME_UPPER", "SAME_LOWER"):
+        raise ModelFileError(f"auto_pad {automatic!r} is unknown")
+    found = []
+    for axis in range(2):
+        outputs = -(-size[axis] // strides[axis])
+        whole = max(0, (outputs - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 - size[axis])
+        less, more = whole // 2, whole - whole // 2
+        found.append((less, more) if automatic == "SAME_UPPER" else (more, less))
+    return found
+
+
+def _pair(attributes: dict[str, Any], name: str) -> tuple[int, int]:
+    first, second = attributes.get(name, (1, 1))
+    return int(first), int(second)
+
+
+def _conv(attributes: dict[str, Any], given: _Given, ways: Ways) -> _Value:
+    images, weight = _operand(given, 0), _operand(given, 1).array  # [out, h, w, in]
+    if weight.ndim != 4:
+        raise ModelFileError("XLA computes convolutions of images only here; use --device cuda")
+    x = _last(images)
+    strides, dilations, group = _pair(attributes, "strides"), _pair(attributes, "dilations"), int(attributes.get("group", 1))
+    kernel = (int(weight.shape[1]), int(weight.shape[2]))
+    pads = _padding(attributes, x.shape[1:3], kernel, strides, dilations)
+    if group == 1 and x.shape[-1] < int(ways.stem):
+        room = int(ways.stem) - x.shape[-1]  # kernels for few channels are slow; zeros do no harm
+        x, weight = jnp.pad(x, ((0, 0),) * 3 + ((0, room),)), jnp.pad(weight, ((0, 0),) * 3 + ((0, room),))
+    bare = pads == [(0, 0), (0, 0)]
+    if ways.pointwise == "dot" and kernel == (1, 1) and group == 1 and bare:
+        thinned = x[:, :: strides[0], :: strides[1], :]
+        rows = thinned.reshape(-1, thinned.shape[-1])
+        y = lax.dot_general(rows, weight.reshape(weight.shape[0], -1), (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
+        y = y.reshape(*thinned.shape[:3], weight.shape[0])
+    elif ways.strided == "shifted" and strides != (1, 1) and group == x.shape[-1] == weight.shape[0] and dilations == (1, 1):
+        y = _depthwise(x, weight, strides, pads)
+    else:
+        y = lax.conv_general_dilated(
+            x,
+            weight,
+            strides,
+            pads,
+            rhs_dilation=dilations,
+            dimension_numbers=("NHWC", "OHWI", "NHWC"),
+            feature_group_count=group,
+            precision=lax.Precision.HIGHEST,
+        )
+    bias = given[2] if len(given) > 2 else None
+    return _Value(y if bias is None else y + bias.array, channels_last=True)
+
+
+def _shifted(x: Array, kernel: tuple[int, int], strides: tuple[int, int], pads: Sequence[tuple[int, int]], fill: Any) -> Iterator[Array]:
+    """For each place of the window, row by row, the images that lie under it."""
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
+    height, width = ((padded.shape[1 + axis] - kernel[axis]) // strides[axis] + 1 for axis in range(2))
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            bottom, right = row + (height - 1) * strides[0] + 1, column + (width - 1) * strides[1] + 1
+            yield padded[:, row : bottom : strides[0], column : right : strides[1], :]
+
+
+def _depthwise(x: Array, weight: Array, strides: tuple[int, int], pads: Sequence[tuple[int, int]]) -> Array:
+    """A depthwise convolution as a sum over its window, in float32, which XLA joins with its neighbours to one kernel."""
+    kernel = (int(weight.shape[1]), int(weight.shape[2]))
+    factors = weight.reshape(weight.shape[0], -1).astype(jnp.float32)
+    parts = _shifted(x, kernel, strides, pads, 0)
+    return sum(part.astype(jnp.float32) * factors[:, place] for place, part in enumerate(parts)).astype(x.dtype)
+
+
+def _window(attributes: dict[str, Any], given: _Given) -> tuple[Array, tuple[int, ...], tuple[int, ...], list[Any]]:
+    """What both pools need: images, window, strides and padding, of four axes each."""
+    x = _last(_operand(given, 0))
+    if attributes.get("ceil_mode", 0) or tuple(attributes.get("dilations", (1, 1))) != (1, 1):
+        raise ModelFileError("XLA has no way to compute this pool here; use --device cuda")
+    kernel, strides = _pair(attributes, "kernel_shape"), _pair(attributes, "strides")
+    pads = _padding(attributes, x.shape[1:3], kernel, strides, (1, 1))
+    return x, (1, *kernel, 1), (1, *strides, 1), [(0, 0), *pads, (0, 0)]
+
+
+def _max_pool(attributes: dict[str, Any], given: _Given, ways: Ways) -> _Value:
+    x, window, strides, pads = _window(attributes, given)
+    lowest = np.asarray(-np.inf, dtype=x.dtype)
+    if ways.pool == "shifted":
+        return _Value(reduce(jnp.maximum, _shifted(x, (window[1], window[2]), (strides[1], strides[2]), pads[1:3], lowest)), channels_last=True)
+    return _Value(lax.reduce_window(x, lowest, lax.max, window, strides, pads), channels_last=True)
+
+
+def _average_pool(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    x, window, strides, pads = _window(attributes, given)
+    zero = np.float32(0)
+    total = lax.reduce_window(x.astype(jnp.float32), zero, lax.add, window, strides, pads)
+    if attributes.get("count_include_pad", 0):
+        count: Array = np.float32(window[1] * window[2])
+    else:
+        ones = np.ones((1, *x.shape[1:3], 1), dtype=np.float32)
+        count = lax.reduce_window(ones, zero, lax.add, window, strides, pads)
+    return _Value((total / count).astype(x.dtype), channels_last=True)
+
+
+def _global_average_pool(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+    x = _last(_operand(given, 0))
+    return _Value(jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype), channels_last=True)
+
+
+def _axes(attributes: dict[str, Any], given: _Given, rank: int) -> tuple[int, ...] | None:
+    """Axes as an input or, in older opsets, as an attribute."""
+    static = _static(given, 1)
+    axes = attributes.get("axes") if static is None else static.tolist()
+    return None if axes is None else tuple(int(axis) % rank for axis in axes)
+
+
+def _reduce_mean(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    x = _first(_operand(given, 0))
+    mean = jnp.mean(x, axis=_axes(attributes, given, np.ndim(x)), keepdims=bool(attributes.get("keepdims", 1)), dtype=jnp.float32)
+    return _Value(mean.astype(x.dtype))
+
+
+def _squeeze(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    value = _operand(given, 0)
+    return _Value(jnp.squeeze(_first(value), _axes(attributes, given, np.ndim(value.array))))
+
+
+def _reshape(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+    x, wanted = _first(_operand(given, 0)), _static(given, 1)
+    assert wanted is not None
+    return _Value(x.reshape([x.shape[axis] if size == 0 else int(size) for axis, size in enumerate(wanted)]))
+
+
+def _flatten(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    x, axis = _first(_operand(given, 0)), int(attributes.get("axis", 1))
+    return _Value(x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1))
+
+
+def _concat(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    values = [_operand(given, place) for place in range(len(given))]
+    axis = int(attributes["axis"])
+    if axis == 1 and all(value.channels_last for value in values):
+        return _Value(jnp.concatenate([value.array for value in values], axis=-1), channels_last=True)
+    return _Value(jnp.concatenate([_first(value) for value in values], axis=axis))
+
+
+def _matmul(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+    return _Value(jnp.matmul(_first(_operand(given, 0)), _operand(given, 1).array, precision=lax.Precision.HIGHEST))
+
+
+def _gemm(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    left, right = _first(_operand(given, 0)), _operand(given, 1).array
+    left, right = left.T if attributes.get("transA") else left, right.T if attributes.get("transB") else right
+    y = attributes.get("alpha", 1.0) * jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
+    bias = given[2] if len(given) > 2 else None
+    return _Value((y if bias is None else y + attributes.get("beta", 1.0) * bias.array).astype(left.dtype))
+
+
+def _softmax(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
+    return _Value(jax.nn.softmax(_first(_operand(given, 0)), axis=int(attributes.get("axis", -1))))
+
+
+_OPERATORS: Mapping[str, _Operator] = {
+    "Add": _pointwise(lambda left, right: left + right),
+    "AveragePool": _average_pool,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Conv": _conv,
+    "Div": _pointwise(lambda left, right: left / right),
+    "Flatten": _flatten,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _global_average_pool,
+    "Identity": _pointwise(lambda value: value),
+    "MatMul": _matmul,
+    "MaxPool": _max_pool,
+    "Mul": _pointwise(lambda left, right: left * right),
+    "ReduceMean": _reduce_mean,
+    "Relu": _pointwise(lambda value: jnp.maximum(value, np.asarray(0, dtype=value.dtype))),
+    "Reshape": _reshape,
+    "Sigmoid": _pointwise(jax.nn.sigmoid),
+    "Softmax": _softmax,
+    "Squeeze": _squeeze,
+    "Sub": _pointwise(lambda left, right: left - right),
+    "Transpose": _transpose,
+}

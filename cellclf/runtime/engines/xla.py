@@ -1,0 +1,92 @@
+"""The engine XLA, by JAX, on NVIDIA GPUs. It computes bias, activation and residual sum within a convolution's kernel where that is faster.
+
+The same code runs on the CPU, where it is tested; there it is slow and no provider offers it.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellclf.data.decoding import Pixels
+from cellclf.errors import CellclfError, InferenceError, MissingExtraError, ProviderUnavailableError
+from cellclf.runtime.buckets import bucket_of, padded, parts
+from cellclf.runtime.engines.protocol import Session, Wanted
+from cellclf.runtime.providers import MEMORY_VARIABLE, Target, gpu_count, no_gpu
+from cellclf.storage import cache_folder
+
+__all__ = ["XlaSession", "open_xla"]
+
+BUCKETS = (1, 8, 64, 256)
+"""Batch sizes that are compiled, each on first use in seconds to a minute; what was compiled is kept in the cache folder."""
+
+
+def open_xla(content: bytes, target: Target, wanted: Wanted) -> Session:
+    """Open on a GPU; see Engine."""
+    if os.environ.get(MEMORY_VARIABLE):
+        raise CellclfError(f"device {target}: XLA takes no {MEMORY_VARIABLE}; unset it, or use --device cuda")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes three quarters of the card's memory
+    try:
+        import jax
+        import onnx  # noqa: F401  # needed to read the file
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"device {target}", "xla") from error
+
+    if gpu_count() <= target.index:
+        raise no_gpu(target)
+    try:
+        devices = jax.devices("cuda")
+    except RuntimeError as error:
+        raise ProviderUnavailableError(f"device {target}: this JAX has no CUDA; pip install 'cellclf[cuda13]'") from error
+    folder = cache_folder() / "xla"
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return XlaSession(content, target, devices[target.index], {**target.provider.options, **wanted.options})
+
+
+class XlaSession:
+    """A network compiled for a few batch sizes; a batch is padded to the next of them and cut after. Its weights lie on the device once."""
+
+    def __init__(self, content: bytes, target: Target, device: Any, options: dict[str, str]) -> None:
+        import jax
+
+        from cellclf.runtime.engines.jax_graph import Ways, program_of
+
+        program = program_of(content, Ways.of(options))
+        self.target = target
+        self.provider = f"XLA:{device.client.platform_version.split()[0].upper()}" if device.platform == "gpu" else f"XLA:{device.platform.upper()}"
+        self._device = device
+        self._weights = jax.device_put(program.weights, device)
+        self._function = jax.jit(program.function)
+
+    def run(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """See Session."""
+        import jax
+
+        if len(images) == 0 or images.dtype != np.uint8 or images.ndim != 4:
+            raise InferenceError(f"{self.provider} wants uint8 images [batch, H, W, 3], at least one; given {images.dtype} {images.shape}")
+        try:
+            return np.concatenate([self._run_part(part) for part in parts(images, BUCKETS[-1])])
+        except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InferenceError(f"{self.provider} could not run a batch of {len(images)} images: {reason}") from error
+
+    def _run_part(self, images: Pixels) -> npt.NDArray[np.float32]:
+        whole = padded(images, bucket_of(len(images), BUCKETS))
+        values: npt.NDArray[np.float32] = np.asarray(self.call(self.put(whole)))
+        return values[: len(images)]
+
+    def put(self, images: Pixels) -> Any:
+        """Copy a batch to the device."""
+        import jax
+
+        return jax.device_put(images, self._device)
+
+    def call(self, images: Any) -> Any:
+        """Probabilities of a batch that is on the device, on the device; returns before they are there."""
+        return self._function(self._weights, images)
+
+    def program(self, images: Any) -> Any:
+        """What XLA made for a batch of this shape, a jax.stages.Compiled: its text and its memory."""
+        return self._function.lower(self._weights, images).compile()
