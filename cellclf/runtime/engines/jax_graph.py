@@ -53,8 +53,12 @@ class Ways:
 
 @dataclass(frozen=True)
 class Program:
-    """function(weights, images uint8 [batch, H, W, 3]) → probabilities float32 [batch, classes]. weights: by name, as the function wants them."""
+    """function(weights, images uint8 [batch, H, W, 3]) → probabilities float32 [batch, classes]. weights: by name, as the function wants them.
 
+    image_shape: (H, W, 3), the file's own.
+    """
+
+    image_shape: tuple[int, ...]
     weights: dict[str, np.ndarray[Any, Any]]
     function: Callable[[Mapping[str, Array], Array], Array]
 
@@ -104,7 +108,9 @@ def program_of(content: bytes, ways: Ways = Ways()) -> Program:  # frozen
             values[node.outputs[0]] = _OPERATORS[node.kind](node.attributes, given, ways)
         return _first(values["probabilities"])
 
-    return Program(weights, function)
+    (image,) = (value for value in graph.input if value.name == "image")
+    shape = tuple(int(dim.dim_value) for dim in image.type.tensor_type.shape.dim[1:])
+    return Program(shape, weights, function)
 
 
 def _needed(nodes: Sequence[_Node], output: str) -> list[_Node]:

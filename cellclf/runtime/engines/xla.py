@@ -57,6 +57,7 @@ class XlaSession:
         self.target = target
         self.provider = f"XLA:{device.client.platform_version.split()[0].upper()}" if device.platform == "gpu" else f"XLA:{device.platform.upper()}"
         self._device = device
+        self._image_shape = program.image_shape
         self._weights = jax.device_put(program.weights, device)
         self._function = jax.jit(program.function)
 
@@ -64,8 +65,10 @@ class XlaSession:
         """See Session."""
         import jax
 
-        if len(images) == 0 or images.dtype != np.uint8 or images.ndim != 4:
-            raise InferenceError(f"{self.provider} wants uint8 images [batch, H, W, 3], at least one; given {images.dtype} {images.shape}")
+        if len(images) == 0 or images.dtype != np.uint8 or images.shape[1:] != self._image_shape:  # XLA would compile for any shape
+            raise InferenceError(
+                f"{self.provider} wants uint8 images of shape {list(self._image_shape)}, at least one; given {images.dtype} {images.shape}"
+            )
         try:
             return np.concatenate([self._run_part(part) for part in parts(images, BUCKETS[-1])])
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
