@@ -16,6 +16,7 @@ from benchmarks.machine import Energy, Machine, card_energy, gpu_memory_mb, pack
 from benchmarks.processes import InvalidBenchmarkError, Process, cores_for, require_provider
 from benchmarks.steadiness import Plan, Turns, in_turn
 from benchmarks.subjects import Subject
+from cellclf.runtime.engines.open_vino import load_openvino
 from cellclf.runtime.providers import PROVIDERS, gpu_count
 
 __all__ = ["Contest", "Entrant", "Measured", "Window", "different_answers", "entrants", "usable_providers"]
@@ -110,9 +111,7 @@ def _computed_in(provider: str, file: str) -> str | None:
 
 
 def _computes_bfloat16() -> bool:
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def different_answers(precision: str, difference: float | None) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellclf.runtime.engines.open_vino import load_openvino
 from cellclf.studies.measurements import MeasuredPrecision, Measurement
 from cellclf.tables import Table
 
@@ -117,8 +118,7 @@ _OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 def _open_openvino(asked: Asked) -> Opened:
     """OpenVINO's own API: the shape fixed to the batch, which it is quickest with, one stream and one request a session."""
-    import openvino
-
+    openvino = load_openvino()
     core = openvino.Core()
     wanted = _OPENVINO_TYPES[asked.precision]
     if wanted == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

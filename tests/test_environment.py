@@ -10,6 +10,8 @@ import pytest
 
 from cellclf.environment import PACKAGES, Environment, _cpu_quotas, gpus, installed_versions, usable_cores
 
+DISTRIBUTIONS = {distribution.name for distribution in importlib.metadata.distributions()}
+
 
 def put_program(folder: Path, name: str, script: str) -> None:
     path = folder / name
@@ -80,6 +82,16 @@ def test_onnx_runtime_sends_and_keeps_nothing_of_how_it_is_used(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**known, **home})
     assert done.stdout.strip() == "1"
     assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
+@pytest.mark.skipif("openvino-telemetry" not in DISTRIBUTIONS, reason="OpenVINO, or the package that reports its use, is not installed")
+def test_openvino_sends_and_keeps_nothing_of_how_it_is_used(tmp_path: Path) -> None:
+    shipped = Path(__file__).resolve().parents[1] / "exported" / "blood-cells-mobilenet025.onnx"
+    code = f"from cellclf import Classifier; Classifier({str(shipped)!r}, device='openvino'); import sys; print(sys.modules['openvino_telemetry'])"
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "CELLCLF_CACHE": str(tmp_path / "ours")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **home})
+    assert done.stdout.strip() == "None"
+    assert not (tmp_path / "intel").exists(), "what it would have reported is counted there"
 
 
 def test_gpus_are_the_names_that_the_driver_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

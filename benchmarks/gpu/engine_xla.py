@@ -18,15 +18,8 @@ from cellclf.runtime.engines.jax_graph import Ways
 from cellclf.runtime.engines.xla import XlaSession
 from cellclf.runtime.providers import PROVIDERS, Target
 
-TRIED = (
-    Ways(),
-    Ways(pointwise="dot"),
-    Ways(stem="3"),
-    Ways(stem="4"),
-    Ways(pool="shifted"),
-    Ways(pointwise="dot", pool="shifted"),
-)
-"""For many images; one image is computed in the first two."""
+TRIED = (Ways(), *(Ways.of(variant) for variant in PROVIDERS["xla"].variants))
+"""What the product itself tries."""
 
 
 class Compiled:
@@ -67,20 +60,13 @@ class Compiled:
         return largest
 
 
-def ways_of(size: int, *, check: bool) -> tuple[Ways, ...]:
-    """What is tried."""
-    if check:
-        return TRIED[-1:]
-    return TRIED[:2] if size == 1 else TRIED
-
-
 def measure(options: argparse.Namespace) -> None:
     """Every batch size in turn; all ways are compiled before the turn, beside other processes, whose work can mislead XLA's own search."""
     import jax
 
     device = jax.devices("cpu" if options.check else "cuda")[0]
     graph = load_graph(options)
-    ready = [Compiled(Batch.of(graph, size), ways, device) for size in options.batches for ways in ways_of(size, check=options.check)]
+    ready = [Compiled(Batch.of(graph, size), ways, device) for size in options.batches for ways in (TRIED[-1:] if options.check else TRIED)]
     say(json.dumps([[len(one.images), asdict(one.ways), one.compile_s] for one in ready]))
     wait_for_turn(options.turn)
     rows: list[dict[str, Any]] = []

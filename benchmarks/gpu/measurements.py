@@ -4,6 +4,7 @@ Speeds are those with the copies of images to the card and of probabilities back
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.gpu.record import Result
@@ -18,14 +19,23 @@ LABELS = 4
 """As the skeletons have them."""
 
 
-def gpu_measurements(result: Result, on_cpu: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
-    """Our engine's rows that have figures; a file's size is that of the same network on the CPU, in the same precision.
+def gpu_measurements(results: Mapping[str, Result], on_cpu: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
+    """Our engines' rows that have figures, each of the first sitting that has it.
 
+    A file's size is that of the same network on the CPU, in the same precision.
     windows_images_per_second: at the median and at the 99th percentile of a call with its copies. steady: whether the network's own windows agreed.
     """
     sizes = {(each.backbone, each.precision): each.file_size_mb for each in on_cpu}
+    found: dict[tuple[str, str, int], Measurement] = {}
+    for result in results.values():
+        for each in _of_one(result, sizes):
+            found.setdefault((each.backbone, each.provider, each.batch), each)
+    return tuple(found.values())
+
+
+def _of_one(result: Result, sizes: Mapping[Any, float | None]) -> Iterator[Measurement]:
     environment = result.machine.environment
-    return tuple(
+    return (
         Measurement(
             backbone=row["backbone"],
             image_size_px=row["image_size_px"],
@@ -47,7 +57,7 @@ def gpu_measurements(result: Result, on_cpu: tuple[Measurement, ...]) -> tuple[M
             gpu=result.machine.gpu["name"],
         )
         for row in result.rows
-        if row["engine"] == "onnxruntime" and "throughput" in row
+        if row["engine"] in ("onnxruntime", "xla") and "throughput" in row
     )
 
 

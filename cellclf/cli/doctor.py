@@ -26,6 +26,7 @@ _EXTRAS = {
     "jax": ("jax",),
     "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart"),
     "openvino": ("openvino",),
+    "xla": ("jax", "jax_cuda13_plugin", "onnx"),
     "bench": ("pytest", "pytest_benchmark", "psutil"),
 }
 

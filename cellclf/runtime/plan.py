@@ -24,7 +24,7 @@ class Machine(Document):
     def this(cls) -> "Machine":
         """This machine, with the versions that run files."""
         found = installed_versions()
-        versions = {name: found[name] for name in ("cellclf", "onnxruntime", "onnxruntime-gpu", "openvino") if name in found}
+        versions = {name: found[name] for name in ("cellclf", "onnxruntime", "onnxruntime-gpu", "openvino", "jax") if name in found}
         return cls(cpu=cpu_name(), cores=usable_cores(), gpus=gpu_count(), versions=versions)
 
 

@@ -73,9 +73,16 @@ _CUDA_VARIANTS: tuple[Mapping[str, str], ...] = (
 )
 """A CUDA graph makes one image 1.4 to 3 times faster and a batch of 256 hardly; the exhaustive search found nothing better on an H200."""
 
-_XLA_VARIANTS: tuple[Mapping[str, str], ...] = ({"pointwise": "dot"}, {"pool": "shifted"}, {"pointwise": "dot", "pool": "shifted"})
+_XLA_VARIANTS: tuple[Mapping[str, str], ...] = (
+    {"pointwise": "dot"},
+    {"graph": "whole"},
+    {"pointwise": "dot", "graph": "whole"},
+    {"pointwise": "dot", "strided": "shifted", "graph": "whole"},
+)
+"""Matrix products made MobileNet and Xception a little faster at batch 256 on an H200, and ResNet50 slower (docs/results/gpu.md)."""
 
 MEMORY_VARIABLE = "CELLCLF_GPU_MEMORY_MB"
+"""Limits the memory of providers that have a memory_option."""
 
 PROVIDERS: Table[Provider] = Table(
     "device",

@@ -52,6 +52,18 @@ def test_the_artifact_s_graph_runs_bound_and_agrees_with_fp32(carry: Path, tmp_p
     assert "onnxruntime     mobilenet" in out
 
 
+@needs("jax")
+def test_the_graph_runs_on_xla_and_agrees_with_fp32(carry: Path, tmp_path: Path) -> None:
+    out = run("inference", "--carry", carry, "--out", tmp_path, "--backbones", "mobilenet", "--engines", "xla")
+    rows = json.loads((tmp_path / "inference.json").read_text())["rows"]
+    assert [row["batch"] for row in rows] == [4, 1]
+    for row in rows:
+        assert row["provider"] == "XLA:CPU"
+        assert row["max_difference"] < 0.02
+        assert set(row["choice"]) == {"pointwise", "strided", "graph"}
+    assert "xla             mobilenet" in out
+
+
 def test_a_second_run_does_nothing_again(carry: Path, tmp_path: Path) -> None:
     arguments = ("inference", "--carry", carry, "--out", tmp_path, "--backbones", "mobilenet", "--engines", "onnxruntime")
     assert "onnxruntime-mobilenet: ready after" in run(*arguments)

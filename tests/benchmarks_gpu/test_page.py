@@ -53,6 +53,38 @@ def test_inference_stands_beside_its_peer_and_its_roofline(tmp_path: Path) -> No
     assert "NVIDIA H200, driver 580" in text
 
 
+def test_each_sitting_is_compared_with_the_peer_of_its_own(tmp_path: Path) -> None:
+    store(tmp_path, "inference", [inference_row("torch.compile", 40_000.0), inference_row("onnxruntime", 30_000.0)])
+    store(tmp_path, "inference-xla", [inference_row("torch.compile", 30_000.0), inference_row("xla", 36_000.0)])
+    text = page(tmp_path)
+    assert "| ResNet50 | xla (inference-xla) | 1.20 | 1.00 | reached |" in text
+    assert "| ResNet50, 224, 256 | onnxruntime | 30,000 |  | 0.75 (by p50 1.00) | ≥ 1.00: MISSED |" in text
+    assert "| ResNet50, 224, 256 | xla | 36,000 |  | 1.20 (by p50 1.00) | ≥ 1.00: reached |" in text
+    assert text.index("\ninference:\n") < text.index("\ninference-xla:\n")
+
+
+def test_a_disturbed_pair_is_judged_by_the_peer_s_fastest_window(tmp_path: Path) -> None:
+    ours = {"engine": "keras-jax", "backbone": "resnet50", "batch": 128, "plain": {"per_second": 3600.0, "compile_s": 40.0}}
+    windows = [1000.0, 2000.0, 4500.0]
+    peer = {**ours, "engine": "torch.compile", "plain": {"per_second": 2000.0, "compile_s": 9.0, "agree": False, "windows": windows}}
+    store(tmp_path, "training", [ours, peer])
+    assert "ResNet50 reached" in page(tmp_path)
+    windows[2] = 4501.0
+    store(tmp_path, "training", [ours, peer])
+    assert "ResNet50 not told, one of the two was disturbed" in page(tmp_path)
+
+
+def test_the_study_s_time_counts_only_where_one_sitting_ran_all_of_it(tmp_path: Path) -> None:
+    whole = {"what": "study", "route": "resident", "wall_s": 400.0, "peers": True, "backbones": 1}
+    run = {"what": "run", "backbone": "mobilenet", "state": "unfinished", "epochs": 3}
+    store(tmp_path, "study-resident", [{**whole, "done": 0}, run])
+    assert f"0 of 1 backbones have run; no sitting was long enough for all, so the time for all is {NOT_YET}" in page(tmp_path)
+    store(tmp_path, "study-resident-2", [{**whole, "done": 1, "wall_s": 601.0}])
+    assert "All in one sitting, 601 s: MISSED." in page(tmp_path)
+    store(tmp_path, "study-resident-3", [{**whole, "done": 1, "wall_s": 599.0}])
+    assert "All in one sitting, 599 s: reached." in page(tmp_path)
+
+
 def test_training_gives_ratio_and_shares(tmp_path: Path) -> None:
     peer = {"engine": "torch.compile", "backbone": "resnet50", "batch": 256, "plain": {"per_second": 4000.0, "compile_s": 50.0}}
     ours = {**peer, "engine": "keras-jax", "plain": {"per_second": 3600.0, "compile_s": 40.0}, "input_share": 0.01, "augmentation_share": 0.2}

@@ -4,9 +4,8 @@ What a classifier's graph in fp32 or fp16 holds; any other operator is refused b
 specification, opset 17.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import reduce
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -22,32 +21,31 @@ _WEIGHTED = ("Conv", "MatMul", "Gemm")
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
 _TO_CHANNELS_FIRST = (0, 3, 1, 2)
 
+_KNOWN = {"pointwise": ("conv", "dot"), "strided": ("grouped", "shifted"), "graph": ("usual", "whole")}
+
 Array = Any
 """A jax array while the function is traced, or a NumPy array where nothing depends on the images."""
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How some layers are computed; the numbers differ by rounding only.
+    """How a network is computed; the numbers differ by rounding only.
 
     pointwise: 1 × 1 convolutions as convolutions or as matrix products. strided: depthwise convolutions with a stride as grouped convolutions, or as
-    the sum of the shifted images. stem: channels that the first convolution's images are filled up to. pool: windows, or the largest of the shifted
-    images.
+    the sum of the shifted images. graph: what is replayed as a CUDA graph, XLA's usual choice or the convolutions too.
     """
 
     pointwise: str = "conv"
-    strided: str = "shifted"
-    stem: str = "8"
-    pool: str = "window"
+    strided: str = "grouped"
+    graph: str = "usual"
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> "Ways":
         """From a provider's options; raises ModelFileError for a way that there is not."""
-        ways = cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
-        known = {"pointwise": ("conv", "dot"), "strided": ("grouped", "shifted"), "stem": ("3", "4", "8"), "pool": ("window", "shifted")}
-        for name, values in known.items():
-            if getattr(ways, name) not in values:
-                raise ModelFileError(f"there is no way {name}={getattr(ways, name)}: {', '.join(values)}")
+        ways = cls(**{name: options[name] for name in _KNOWN if name in options})
+        for name, known in _KNOWN.items():
+            if getattr(ways, name) not in known:
+                raise ModelFileError(f"there is no way {name}={getattr(ways, name)}: {', '.join(known)}")
         return ways
 
 
@@ -234,9 +232,6 @@ def _conv(attributes: dict[str, Any], given: _Given, ways: Ways) -> _Value:
     strides, dilations, group = _pair(attributes, "strides"), _pair(attributes, "dilations"), int(attributes.get("group", 1))
     kernel = (int(weight.shape[1]), int(weight.shape[2]))
     pads = _padding(attributes, x.shape[1:3], kernel, strides, dilations)
-    if group == 1 and x.shape[-1] < int(ways.stem):
-        room = int(ways.stem) - x.shape[-1]  # kernels for few channels are slow; zeros do no harm
-        x, weight = jnp.pad(x, ((0, 0),) * 3 + ((0, room),)), jnp.pad(weight, ((0, 0),) * 3 + ((0, room),))
     bare = pads == [(0, 0), (0, 0)]
     if ways.pointwise == "dot" and kernel == (1, 1) and group == 1 and bare:
         thinned = x[:, :: strides[0], :: strides[1], :]
@@ -260,22 +255,17 @@ def _conv(attributes: dict[str, Any], given: _Given, ways: Ways) -> _Value:
     return _Value(y if bias is None else y + bias.array, channels_last=True)
 
 
-def _shifted(x: Array, kernel: tuple[int, int], strides: tuple[int, int], pads: Sequence[tuple[int, int]], fill: Any) -> Iterator[Array]:
-    """For each place of the window, row by row, the images that lie under it."""
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
-    height, width = ((padded.shape[1 + axis] - kernel[axis]) // strides[axis] + 1 for axis in range(2))
-    for row in range(kernel[0]):
-        for column in range(kernel[1]):
-            bottom, right = row + (height - 1) * strides[0] + 1, column + (width - 1) * strides[1] + 1
-            yield padded[:, row : bottom : strides[0], column : right : strides[1], :]
-
-
 def _depthwise(x: Array, weight: Array, strides: tuple[int, int], pads: Sequence[tuple[int, int]]) -> Array:
     """A depthwise convolution as a sum over its window, in float32, which XLA joins with its neighbours to one kernel."""
-    kernel = (int(weight.shape[1]), int(weight.shape[2]))
-    factors = weight.reshape(weight.shape[0], -1).astype(jnp.float32)
-    parts = _shifted(x, kernel, strides, pads, 0)
-    return sum(part.astype(jnp.float32) * factors[:, place] for place, part in enumerate(parts)).astype(x.dtype)
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = ((padded.shape[1 + axis] - weight.shape[1 + axis]) // strides[axis] + 1 for axis in range(2))
+    total: Array = 0.0
+    for row in range(weight.shape[1]):
+        for column in range(weight.shape[2]):
+            bottom, right = row + (height - 1) * strides[0] + 1, column + (width - 1) * strides[1] + 1
+            part = padded[:, row : bottom : strides[0], column : right : strides[1], :]
+            total = total + part.astype(jnp.float32) * weight[:, row, column, 0].astype(jnp.float32)
+    return total.astype(x.dtype)
 
 
 def _window(attributes: dict[str, Any], given: _Given) -> tuple[Array, tuple[int, ...], tuple[int, ...], list[Any]]:
@@ -288,12 +278,9 @@ def _window(attributes: dict[str, Any], given: _Given) -> tuple[Array, tuple[int
     return x, (1, *kernel, 1), (1, *strides, 1), [(0, 0), *pads, (0, 0)]
 
 
-def _max_pool(attributes: dict[str, Any], given: _Given, ways: Ways) -> _Value:
+def _max_pool(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
     x, window, strides, pads = _window(attributes, given)
-    lowest = np.asarray(-np.inf, dtype=x.dtype)
-    if ways.pool == "shifted":
-        return _Value(reduce(jnp.maximum, _shifted(x, (window[1], window[2]), (strides[1], strides[2]), pads[1:3], lowest)), channels_last=True)
-    return _Value(lax.reduce_window(x, lowest, lax.max, window, strides, pads), channels_last=True)
+    return _Value(lax.reduce_window(x, np.asarray(-np.inf, dtype=x.dtype), lax.max, window, strides, pads), channels_last=True)
 
 
 def _average_pool(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:

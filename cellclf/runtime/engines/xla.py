@@ -21,24 +21,28 @@ __all__ = ["XlaSession", "open_xla"]
 BUCKETS = (1, 8, 64, 256)
 """Batch sizes that are compiled, each on first use in seconds to a minute; what was compiled is kept in the cache folder."""
 
+_WHOLE_GRAPH = {"xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,DYNAMIC_SLICE_FUSION,CONVOLUTION"}
+"""What XLA replays as a CUDA graph of its own accord, and convolutions. Not yet measured on a GPU."""
+
 
 def open_xla(content: bytes, target: Target, wanted: Wanted) -> Session:
     """Open on a GPU; see Engine."""
+    name = target.provider.name
     if os.environ.get(MEMORY_VARIABLE):
-        raise CellclfError(f"device {target}: XLA takes no {MEMORY_VARIABLE}; unset it, or use --device cuda")
+        raise CellclfError(f"device {name}: XLA takes no {MEMORY_VARIABLE}; unset it, or use --device cuda")
+    if gpu_count() <= target.index:
+        raise no_gpu(target)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes three quarters of the card's memory
     try:
         import jax
         import onnx  # noqa: F401  # needed to read the file
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"device {target}", "xla") from error
+        raise MissingExtraError(f"device {name}", "xla") from error
 
-    if gpu_count() <= target.index:
-        raise no_gpu(target)
     try:
         devices = jax.devices("cuda")
     except RuntimeError as error:
-        raise ProviderUnavailableError(f"device {target}: this JAX has no CUDA; pip install 'cellclf[cuda13]'") from error
+        raise ProviderUnavailableError(f"device {name}: this JAX has no CUDA; pip install 'cellclf[xla]'") from error
     folder = cache_folder() / "xla"
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -53,13 +57,14 @@ class XlaSession:
 
         from cellclf.runtime.engines.jax_graph import Ways, program_of
 
-        program = program_of(content, Ways.of(options))
+        ways = Ways.of(options)
+        program = program_of(content, ways)
         self.target = target
         self.provider = f"XLA:{device.client.platform_version.split()[0].upper()}" if device.platform == "gpu" else f"XLA:{device.platform.upper()}"
         self._device = device
         self._image_shape = program.image_shape
         self._weights = jax.device_put(program.weights, device)
-        self._function = jax.jit(program.function)
+        self._function = jax.jit(program.function, compiler_options=_WHOLE_GRAPH if ways.graph == "whole" else None)
 
     def run(self, images: Pixels) -> npt.NDArray[np.float32]:
         """See Session."""

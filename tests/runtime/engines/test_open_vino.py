@@ -15,6 +15,7 @@ from cellclf.card import read_model_file
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError, MissingExtraError, ModelFileError, ProviderUnavailableError, VerificationError
 from cellclf.runtime.classifier import Classifier
+from cellclf.runtime.engines.open_vino import load_openvino
 from cellclf.runtime.probe import PROBE_MODEL, probe_providers
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.runtime.session import open_session
@@ -28,9 +29,7 @@ needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None
 def has_bfloat16() -> bool:
     if importlib.util.find_spec("openvino") is None:
         return False
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +119,7 @@ def test_bfloat16_is_an_explicit_choice_with_a_tolerance_of_its_own(tmp_path: Pa
 
 @needs_openvino
 def test_bfloat16_is_refused_where_the_cpu_has_none(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
-
-    monkeypatch.setattr(openvino.Core, "get_property", lambda _self, _device, _name: ["FP32", "INT8"])
+    monkeypatch.setattr(load_openvino().Core, "get_property", lambda _self, _device, _name: ["FP32", "INT8"])
     with pytest.raises(ProviderUnavailableError, match=r"device openvino-bf16: this CPU has no bfloat16.*--device openvino"):
         open_session(content, device="openvino-bf16", threads=1)
 
