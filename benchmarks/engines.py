@@ -165,10 +165,10 @@ def _keras_network(asked: Asked) -> Any:
     tensorflow.config.threading.set_inter_op_parallelism_threads(1)
     card = read_model_file(asked.file).card
     recipe = Recipe.model_validate(card.recipe)
-    network = build_network(recipe, classes=len(card.labels), weights=None, steps_per_epoch=1).whole
+    network = build_network(recipe, classes=len(card.labels), weights=None, steps_per_epoch=1)
     if saved_weights(asked.file).is_file():
-        network.load_weights(saved_weights(asked.file))
-    return network
+        network.whole.load_weights(saved_weights(asked.file))
+    return network.answers
 
 
 def _open_predict(asked: Asked) -> Opened:

@@ -12,6 +12,7 @@ from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.scale import SCALE_KEYS
 from cellclf.studies.table import STUDIES
 from cellclf.training.augmentation import AUGMENTATIONS
+from cellclf.training.tta import TTAS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -47,6 +48,10 @@ def crops() -> str:
     return table(["--crop", ""], [[f"`{row.name}`", row.description] for row in CROPS.values()])
 
 
+def ttas() -> str:
+    return table(["--tta", ""], [[f"`{row.name}`", row.description] for row in TTAS.values()])
+
+
 def precisions() -> str:
     rows = []
     for row in PRECISIONS.values():
@@ -72,7 +77,7 @@ def scale() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    make.__name__: make for make in (commands, studies, scale, backbones, datasets, crops, augmentations, precisions, devices)
+    make.__name__: make for make in (commands, studies, scale, backbones, datasets, crops, augmentations, ttas, precisions, devices)
 }
 
 

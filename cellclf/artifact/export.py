@@ -17,6 +17,7 @@ from cellclf.artifact.golden import GOLDEN_SEEDS, golden_image
 from cellclf.artifact.heatmaps import dense_weights, feature_map_size, with_heatmaps
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
+from cellclf.artifact.views import with_views
 from cellclf.backbones import BACKBONES
 from cellclf.card import CARD_KEY, DIGEST_KEY, Benefit, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest
 from cellclf.data.decoding import Pixels
@@ -28,9 +29,10 @@ from cellclf.evaluation.calibration import apply_temperature
 from cellclf.runtime.session import Session, open_session
 from cellclf.storage import new_file
 from cellclf.training.framework import require_keras
-from cellclf.training.network import build_network
+from cellclf.training.network import Network, build_network
 from cellclf.training.recipe import Recipe, TrainingPrecision
 from cellclf.training.run import Run
+from cellclf.training.tta import TTAS, Tta
 from cellclf.training.weights import load_strictly
 
 __all__ = ["Exported", "export"]
@@ -76,10 +78,10 @@ class _Decided:
 
 @dataclass(frozen=True)
 class _Source:
-    """A run opened for export: its Keras network, its images, and whoever watches."""
+    """A run opened for export: its Keras networks, its images, and whoever watches."""
 
     run: Run
-    network: Any
+    network: Network
     prepared: Prepared
     on_stage: OnStage
 
@@ -106,27 +108,35 @@ def export(
     source = _open(run, on_stage or (lambda _name, _done, _total: None))
     compared = _compared(source, temperature)
     if temperature is not None:
-        divide_logits(source.network, temperature.value)
+        divide_logits(source.network.whole, temperature.value)
     source.on_stage("converting", 0, 1)
     calibration = source.images(_drawn(source.prepared.manifest.split("train"), _CALIBRATION_IMAGES)) if row.calibrated else source.images(())
-    model = to_onnx(source.network)
+    tta = TTAS[run.setup().recipe.tta]
+    model = to_onnx(source.network.whole)
     plain = model.SerializeToString()
     model = row.convert(model, calibration)
-    size = feature_map_size(source.network) if heatmaps else None
+    size = feature_map_size(source.network.whole) if heatmaps else None
     if size is not None:
-        model = with_heatmaps(model, dense_weights(source.network), size)
+        model = with_heatmaps(model, dense_weights(source.network.whole), size)
+    model = with_views(model, tta)
     source.on_stage("converting", 1, 1)
     content = model.SerializeToString()
     session = open_session(content, device="cpu", threads=usable_cores())
     parity = _parity(compared, session, row)
     decided = _decided(source, session, row, wishes, temperature)
     card = _card(source, session, row, parity, decided, digest=graph_digest(content), calibration=len(calibration) or None)
-    benefit = _benefit(source, session, plain, compared.images) if row.name != "fp32" else None
+    benefit = _benefit(source, session, _with_views(plain, tta), compared.images) if row.name != "fp32" else None
     card = card.model_copy(update={"benefit": benefit, "heatmap": size})
     with new_file(target) as temporary:
         temporary.write_bytes(_with_card(model, card))
         verify(temporary, device="cpu")
     return Exported(target, card, target.stat().st_size, (*notes(wishes, run, temperature), *no_benefit(card)))
+
+
+def _with_views(content: bytes, tta: Tta) -> bytes:
+    import onnx
+
+    return bytes(with_views(onnx.load_from_string(content), tta).SerializeToString())
 
 
 def _benefit(source: _Source, session: Session, fp32: bytes, images: Pixels) -> Benefit:
@@ -144,9 +154,9 @@ def _open(run: Run, on_stage: OnStage) -> _Source:
     keras.utils.clear_session()
     keras.config.set_dtype_policy("float32")
     prepared = reopen(run.manifest(), setup.data, view=setup.recipe.view, on_progress=on_stage)
-    network = build_network(setup.recipe, classes=len(setup.data.labels), weights=None, steps_per_epoch=1).whole
+    network = build_network(setup.recipe, classes=len(setup.data.labels), weights=None, steps_per_epoch=1)
     try:
-        load_strictly(network, run.weights)
+        load_strictly(network.whole, run.weights)
     except WeightsError as error:
         raise RunError(f"{run.weights} does not fit the run's recipe: {error}") from error
     return _Source(run, network, prepared, on_stage)
@@ -165,7 +175,7 @@ def _compared(source: _Source, temperature: Temperature | None) -> _Compared:
     """What the trained network, as the run left it, gives for some validation images."""
     entries = _drawn(source.prepared.manifest.split("validation"), _COMPARED_IMAGES)
     images = source.images(entries)
-    expected = np.concatenate([np.asarray(source.network.predict_on_batch(images[at : at + _BATCH])) for at in range(0, len(images), _BATCH)])
+    expected = np.concatenate([np.asarray(source.network.answers.predict_on_batch(images[at : at + _BATCH])) for at in range(0, len(images), _BATCH)])
     _check_against_run(source, entries, expected)
     return _Compared(images, expected if temperature is None else apply_temperature(expected, temperature.value))
 

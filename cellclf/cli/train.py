@@ -16,6 +16,7 @@ from cellclf.errors import CellclfError, StoredFileError
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.recipe import Recipe, make_recipe
 from cellclf.training.run import Run, Setup, find_run
+from cellclf.training.tta import TTAS
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -50,6 +51,12 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", "--lr", help="Adam's. Default: the backbone's, from the studies.", rich_help_panel=_FIT)
     ] = None,
+    tta: Annotated[
+        str,
+        typer.Option(
+            "--tta", help=f"{', '.join(TTAS)}: test-time augmentation, the answer is the mean over views of the image.", rich_help_panel=_FIT
+        ),
+    ] = "none",
     schedule: Annotated[str, typer.Option(help="constant | cosine (to zero over all epochs).", rich_help_panel=_FIT)] = "constant",
     epochs: Annotated[int, typer.Option(help="At most so many.", rich_help_panel=_FIT)] = 30,
     batch_size: Annotated[int, typer.Option(help="Images a step.", rich_help_panel=_FIT)] = 32,
@@ -61,6 +68,9 @@ def train(
     logit_adjustment: Annotated[
         str, typer.Option(help="none | images | groups: call labels of few images or groups as often as they deserve.", rich_help_panel=_FIT)
     ] = "none",
+    logit_adjustment_strength: Annotated[
+        float, typer.Option(help="Tau: 1 = as far as the shares of images or groups say; more goes further.", rich_help_panel=_FIT)
+    ] = 1.0,
     augment: Annotated[
         str | None, typer.Option(help=f"{', '.join(AUGMENTATIONS)}. Default: the data set's; none for a frozen backbone.", rich_help_panel=_FIT)
     ] = None,
@@ -110,6 +120,7 @@ def train(
         learning_rate=learning_rate,
         augmentation=augment,
         crop=crop,
+        tta=tta,
         hidden=_hidden(hidden),
         dropout=dropout,
         schedule=schedule,
@@ -121,6 +132,7 @@ def train(
         freeze=freeze,
         class_weight=class_weight,
         logit_adjustment=logit_adjustment,
+        logit_adjustment_strength=logit_adjustment_strength,
         precision=precision,
         deterministic=deterministic,
         batch_norm_momentum=batch_norm_momentum,
@@ -188,12 +200,13 @@ def print_summary(run: Run) -> None:
 
 def _announce(recipe: Recipe) -> None:
     cropped = "" if recipe.crop == "none" else f", crop {recipe.crop},"
+    tta = "" if recipe.tta == "none" else f" test-time augmentation {recipe.tta},"
     frozen = f", frozen {recipe.freeze}" if recipe.freeze != "none" else ""
     err.print(
         f"{recipe.backbone} at {recipe.image_size_px} px{cropped} from {recipe.weights} weights{frozen}; hidden {list(recipe.hidden)}, "
         f"dropout {recipe.dropout}; "
         f"Adam {recipe.learning_rate:g} ({recipe.schedule}), batch {recipe.batch_size}, at most {recipe.epochs} epochs, "
-        f"augmentation {recipe.augmentation}, seed {recipe.seed}"
+        f"augmentation {recipe.augmentation},{tta} seed {recipe.seed}"
     )
 
 

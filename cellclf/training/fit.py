@@ -76,13 +76,16 @@ def class_weights(truth: npt.NDArray[np.int64], classes: int, mode: str) -> npt.
 
 
 def label_prior(
-    truth: npt.NDArray[np.int64], groups: Sequence[str], classes: int, kind: Literal["none", "images", "groups"]
+    truth: npt.NDArray[np.int64], groups: Sequence[str], classes: int, kind: Literal["none", "images", "groups"], strength: float = 1.0
 ) -> npt.NDArray[np.float32] | None:
-    """Each label's share of the images, or of the groups (a group counts once for each label it has), [classes]; None for 'none'."""
+    """Each label's share of the images, or of the groups (a group counts once for each label it has), [classes]; None for 'none'.
+
+    strength: the power they are raised to, before they are made to add up to 1 again.
+    """
     if kind == "none":
         return None
     labels = truth if kind == "images" else np.array([label for label, _ in set(zip(truth.tolist(), groups, strict=True))])
-    shares = np.bincount(labels, minlength=classes).astype(np.float32)
+    shares = np.bincount(labels, minlength=classes).astype(np.float32) ** np.float32(strength)
     prior: npt.NDArray[np.float32] = shares / shares.sum()
     return prior
 
@@ -186,7 +189,7 @@ def _compile(keras: Any, model: Any, recipe: Recipe, steps: int, prior: npt.NDAr
 
 
 def adjusted_loss(keras: Any, prior: npt.NDArray[np.float32]) -> Any:
-    """Cross-entropy of probabilities that are multiplied by the prior and made to add up to 1: Menon et al. 2021, equation 10 with tau = 1."""
+    """Cross-entropy of probabilities that are multiplied by the prior and made to add up to 1: Menon et al. 2021, equation 10."""
 
     def logit_adjusted(truth: Any, probabilities: Any) -> Any:
         shifted = probabilities * prior

@@ -14,6 +14,7 @@ from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.framework import require_keras
 from cellclf.training.recipe import FREEZE_PATTERN, Recipe
 from cellclf.training.run import Parameters
+from cellclf.training.tta import TTAS, Turn
 from cellclf.training.weights import load_backbone_weights
 
 __all__ = ["Network", "batch_norm_momentum", "build_network", "layers_of", "parameters_of", "scale_pixels"]
@@ -23,11 +24,13 @@ __all__ = ["Network", "batch_norm_momentum", "build_network", "layers_of", "para
 class Network:
     """The parts of one network, which share their layers.
 
-    whole: uint8 image [batch, H, W, 3] → probabilities float32 [batch, classes]; what is saved, measured and exported.
-    training: the same with the augmentation in front. features: image → features [batch, F]. head: features → probabilities.
+    whole: uint8 image [batch, H, W, 3] → probabilities float32 [batch, classes]; what is saved. answers: the same over the views of the recipe's
+    test-time augmentation; what is measured, and what an exported file gives. training: whole with the augmentation in front. features: image →
+    features [batch, F]. head: features → probabilities.
     """
 
     whole: Any
+    answers: Any
     training: Any
     features: Any
     head: Any
@@ -53,13 +56,35 @@ def build_network(recipe: Recipe, *, classes: int, weights: Path | None, steps_p
     for layer in AUGMENTATIONS.find(recipe.augmentation).layers(keras):
         varied = layer(varied)
     return Network(
-        whole=keras.Model(image, head(feature_values), name="network"),
+        whole=(whole := keras.Model(image, head(feature_values), name="network")),
+        answers=_answers(keras, recipe, backbone, head, image) or whole,
         training=keras.Model(image, head(backbone(scale_pixels(keras, varied, row.scaling))), name="training"),
         features=keras.Model(image, feature_values, name="features"),
         head=head,
         weights_sha256=digest,
         batch_norm_momentum=momentum,
     )
+
+
+def _answers(keras: Any, recipe: Recipe, backbone: Any, head: Any, image: Any) -> Any | None:
+    """The network whose values before the last layer are averaged over the views of the recipe's test-time augmentation; None for one view."""
+    views = TTAS.find(recipe.tta).views
+    if len(views) == 1:
+        return None
+    scaled = scale_pixels(keras, keras.ops.cast(image, "float32"), BACKBONES[recipe.backbone].scaling)
+    values = backbone(keras.ops.concatenate([_turned(keras, scaled, turn) for turn in views], axis=0))
+    *inner, last = [layer for layer in head.layers if not isinstance(layer, keras.layers.InputLayer)]
+    for layer in inner:
+        values = layer(values)
+    values = keras.ops.mean(keras.ops.reshape(values, (len(views), -1, values.shape[-1])), axis=0)
+    return keras.Model(image, last(values), name="answers")
+
+
+def _turned(keras: Any, images: Any, turn: Turn) -> Any:
+    """Images [batch, H, W, 3], H = W, laid down in that way."""
+    values = keras.ops.transpose(images, (0, 2, 1, 3)) if turn.transposed else images
+    values = keras.ops.flip(values, axis=1) if turn.rows_reversed else values
+    return keras.ops.flip(values, axis=2) if turn.columns_reversed else values
 
 
 def scale_pixels(keras: Any, pixels: Any, scaling: PixelScaling) -> Any:

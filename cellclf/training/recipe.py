@@ -12,6 +12,7 @@ from cellclf.data.datasets import DATASETS
 from cellclf.data.prepare import DataRequest
 from cellclf.documents import Document
 from cellclf.errors import CellclfError
+from cellclf.training.tta import TTAS
 
 __all__ = ["FREEZE_PATTERN", "OPTIMIZER", "Recipe", "Schedule", "TrainingPrecision", "make_recipe"]
 
@@ -21,18 +22,23 @@ OPTIMIZER = "Adam"
 """Every run's optimizer, by its name in keras.optimizers, with Keras' own betas and epsilon."""
 FREEZE_PATTERN = re.compile(r"none|all|all-but-([1-9]\d*)")
 
+_LATER_CHOICES = ("crop", "tta", "logit_adjustment_strength")
+"""Fields that came after the first recorded recipes, whose fingerprints stay."""
+
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Recipe(Document):
     """What a run is made with.
 
-    crop: the part of each image that the network sees, a row of CROPS. hidden: units of each dense layer between the features and the softmax.
+    crop: the part of each image that the network sees, a row of CROPS. tta: test-time augmentation, a row of TTAS; training is the same with it, and
+    so are an epoch's figures. hidden: units of each dense layer between the features and the softmax.
     patience: epochs without a better validation loss before it stops and the best weights are restored; 0 = run all epochs and keep the last.
     freeze: none | all | all-but-N (the backbone's last N layers learn). class_weight: balanced = each label weighs the same in the loss.
     logit_adjustment: images or groups = the loss sees probabilities shifted by the labels' shares of the training images or groups (Menon et al.
-    2021, tau = 1), so that a label of few patients or cells is not called too seldom; the network itself is not shifted. batch_norm_momentum:
-    None = chosen so that the moving averages span a quarter of an epoch at most (see network.batch_norm_momentum).
+    2021), so that a label of few patients or cells is not called too seldom; the network itself is not shifted. logit_adjustment_strength: the
+    power of those shares, their tau; 1 = as far as the shares say. batch_norm_momentum: None = chosen so that the moving averages span a quarter
+    of an epoch at most (see network.batch_norm_momentum).
     """
 
     backbone: str
@@ -41,6 +47,7 @@ class Recipe(Document):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     augmentation: str
     crop: str = "none"
+    tta: str = "none"
     hidden: tuple[PositiveInt, ...] = (16,)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     schedule: Schedule = "constant"
@@ -52,6 +59,7 @@ class Recipe(Document):
     freeze: str = "none"
     class_weight: Literal["none", "balanced"] = "none"
     logit_adjustment: Literal["none", "images", "groups"] = "none"
+    logit_adjustment_strength: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 1.0
     precision: TrainingPrecision = "float32"
     deterministic: bool = False
     batch_norm_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -60,8 +68,11 @@ class Recipe(Document):
     def _consistent(self) -> Self:
         row = BACKBONES.find(self.backbone)
         CROPS.find(self.crop)
+        TTAS.find(self.tta)
         if self.image_size_px < row.min_image_size_px:
             raise CellclfError(f"{row.title} needs images of at least {row.min_image_size_px} px; {self.image_size_px} px were asked for")
+        if self.logit_adjustment == "none" and self.logit_adjustment_strength != 1:
+            raise CellclfError("a logit adjustment's strength needs a logit adjustment: images or groups")
         if not FREEZE_PATTERN.fullmatch(self.freeze):
             raise CellclfError(f"freeze {self.freeze!r} is not known; give none, all, or all-but-N, for example all-but-20")
         return self
@@ -78,8 +89,9 @@ class Recipe(Document):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the recipe as JSON, without a crop where the whole image is seen: there were recipes before there were crops."""
-        return hashlib.sha256(self.model_dump_json(exclude={"crop"} if self.crop == "none" else None).encode()).hexdigest()
+        """SHA-256 of the recipe as JSON, without later choices that are left as they were before there was a choice."""
+        unchosen = {name for name in _LATER_CHOICES if getattr(self, name) == Recipe.model_fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude=unchosen or None).encode()).hexdigest()
 
 
 def make_recipe(backbone: str, data: DataRequest, **choices: object) -> Recipe:

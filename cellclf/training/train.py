@@ -88,6 +88,7 @@ def _finish(sitting: _Sitting) -> Run:
     state.compile_s += time.perf_counter() - built
     _write_setup(sitting, network)
     model, inputs = _what_to_fit(sitting, network, images)
+    alone = model is network.head and recipe.tta == "none"  # the head on its features gives the answers
     fit(
         model,
         recipe,
@@ -96,9 +97,15 @@ def _finish(sitting: _Sitting) -> Run:
         folder=run.folder,
         state=state,
         progress=sitting.progress,
-        prior=label_prior(images["train"].truth, prepared.manifest.group_keys("train"), len(prepared.manifest.labels), recipe.logit_adjustment),
+        prior=label_prior(
+            images["train"].truth,
+            prepared.manifest.group_keys("train"),
+            len(prepared.manifest.labels),
+            recipe.logit_adjustment,
+            recipe.logit_adjustment_strength,
+        ),
     )
-    probabilities = _measured(sitting, network, model, inputs)
+    probabilities = _measured(sitting, network.head if alone else network.answers, inputs if alone else images)
     with new_file(run.weights) as temporary:
         network.whole.save_weights(temporary)
     run.write_predictions(prepared.manifest, probabilities)
@@ -173,11 +180,10 @@ def _what_to_fit(sitting: _Sitting, network: Network, images: dict[Split, Exampl
     return network.head, features
 
 
-def _measured(sitting: _Sitting, network: Network, model: Any, inputs: dict[Split, Examples]) -> dict[Split, npt.NDArray[np.float32]]:
+def _measured(sitting: _Sitting, model: Any, inputs: dict[Split, Examples]) -> dict[Split, npt.NDArray[np.float32]]:
     """Probabilities of the kept weights on validation and test."""
-    measured = model if sitting.recipe.features_once else network.whole
     asked: tuple[Split, ...] = ("validation", "test")
-    return {split: predict(measured, inputs[split], batch_size=max(sitting.recipe.batch_size, _FEATURE_BATCH)) for split in asked}
+    return {split: predict(model, inputs[split], batch_size=max(sitting.recipe.batch_size, _FEATURE_BATCH)) for split in asked}
 
 
 def _write_metrics(sitting: _Sitting, network: Network, probabilities: dict[Split, npt.NDArray[np.float32]]) -> None:

@@ -43,6 +43,9 @@ def test_a_label_prior_counts_images_or_groups() -> None:
     np.testing.assert_allclose(by_image, [4 / 6, 2 / 6])
     np.testing.assert_allclose(by_group, [3 / 4, 1 / 4])
     assert label_prior(truth, groups, 2, "none") is None
+    further = label_prior(truth, groups, 2, "groups", 2.0)
+    assert further is not None
+    np.testing.assert_allclose(further, [9 / 10, 1 / 10], rtol=1e-6)
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import pytest
 
 from cellclf.backbones import BACKBONES
@@ -61,9 +64,25 @@ def test_an_unknown_backbone_is_answered_with_near_names() -> None:
 
 def test_the_fingerprint_changes_with_every_field() -> None:
     base = make_recipe("mobilenet", DATA)
-    changed = [
-        base.model_copy(update={name: value})
-        for name, value in {"seed": 1, "epochs": 31, "hidden": (8,), "dropout": 0.1, "freeze": "all", "weights": "none"}.items()
-    ]
+    choices: dict[str, object] = {"seed": 1, "epochs": 31, "hidden": (8,), "dropout": 0.1, "freeze": "all", "weights": "none"}
+    choices |= {"crop": "cell", "tta": "turns", "logit_adjustment_strength": 2.0}
+    changed = [base.model_copy(update={name: value}) for name, value in choices.items()]
     assert len({recipe.fingerprint for recipe in (base, *changed)}) == len(changed) + 1
     assert Recipe.model_validate_json(base.model_dump_json()).fingerprint == base.fingerprint
+
+
+def test_a_recipe_of_before_there_were_crops_and_views_keeps_its_fingerprint() -> None:
+    base = make_recipe("mobilenet", DATA)
+    before = base.model_dump(mode="json")
+    for name in ("crop", "tta", "logit_adjustment_strength"):
+        del before[name]
+    text = base.model_dump_json(exclude={"crop", "tta", "logit_adjustment_strength"})
+    assert json.loads(text) == before
+    assert base.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    assert Recipe.model_validate(before).fingerprint == base.fingerprint
+
+
+def test_a_strength_without_an_adjustment_is_refused() -> None:
+    with pytest.raises(CellclfError, match="strength needs a logit adjustment: images or groups"):
+        make_recipe("mobilenet", DATA, logit_adjustment_strength=1.5)
+    assert make_recipe("mobilenet", DATA, logit_adjustment="groups", logit_adjustment_strength=1.5).logit_adjustment_strength == 1.5

@@ -207,6 +207,23 @@ def test_a_frozen_backbone_trains_on_features_computed_once(tmp_path: Path, samp
     np.testing.assert_allclose(found, probabilities(run, "test")[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("choices", [{"freeze": "all"}, {}], ids=["frozen", "whole"])
+def test_a_run_with_test_time_augmentation_is_measured_as_its_file_answers(choices: dict[str, str], tmp_path: Path) -> None:
+    from cellclf.artifact.export import export
+    from cellclf.runtime.classifier import Classifier, Prediction
+
+    run = train(small_recipe(epochs=1, tta="mirror", **choices), tmp_path / "run")
+    card = export(run, tmp_path / "m.onnx").card
+    assert card.recipe["tta"] == "mirror"
+    assert card.metrics["test"]["accuracy"].value == run.metrics().test.accuracy.value
+    assert card.parity.max_difference < 1e-4
+    manifest = run.manifest()
+    paths = [manifest.file(entry) for entry in manifest.split("test")][:6]
+    records = [record for record in Classifier(tmp_path / "m.onnx", device="cpu").predict_many(paths) if isinstance(record, Prediction)]
+    found = np.array([[record.probabilities[label] for label in manifest.labels] for record in records])
+    np.testing.assert_allclose(found, probabilities(run, "test")[0][:6], atol=1e-4)
+
+
 def arrays_of(weights: Path) -> dict[str, np.ndarray]:
     """Every array of a weights file, by its place in it."""
     found: dict[str, np.ndarray] = {}
