@@ -139,3 +139,13 @@ def test_the_batch_stays_free_and_the_graph_checks() -> None:
 def test_an_unknown_one_is_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown test-time augmentation 'turn'; did you mean turns"):
         make_recipe("mobilenet025", DataRequest(data="sample"), tta="turn")
+
+
+def test_xla_gives_the_same_answer() -> None:
+    jax = pytest.importorskip("jax", reason="the extra xla is not installed")
+    from cellclf.runtime.engines.xla import XlaSession
+    from cellclf.runtime.providers import PROVIDERS, Target
+
+    model, images = with_views(to_onnx(network_of("turns-mirror").whole), TTAS["turns-mirror"]), pictures(5, SIZE_PX)
+    session = XlaSession(model.SerializeToString(), Target(PROVIDERS["xla"]), jax.devices("cpu")[0], {})
+    np.testing.assert_allclose(session.run(images), run(model, images, "probabilities")[0], atol=1e-5)

@@ -313,6 +313,20 @@ def _reduce_mean(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
     return _Value(mean.astype(x.dtype))
 
 
+def _slice(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+    x = _first(_operand(given, 0))
+    starts, ends, axes, steps = (_static(given, place) for place in range(1, 5))
+    if starts is None or ends is None:
+        raise ModelFileError("a slice lacks its bounds")
+    parts = [slice(None)] * x.ndim
+    for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        axis = place if axes is None else int(axes[place])
+        step = 1 if steps is None else int(steps[place])
+        # As ONNX has it, a bound below the first place is the place before it, which Python's slices write as None.
+        parts[axis] = slice(start, None if step < 0 and end < -x.shape[axis] else end, step)
+    return _Value(x[tuple(parts)])
+
+
 def _squeeze(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
     value = _operand(given, 0)
     return _Value(jnp.squeeze(_first(value), _axes(attributes, given, np.ndim(value.array))))
@@ -372,6 +386,7 @@ _OPERATORS: Mapping[str, _Operator] = {
     "Relu": _pointwise(lambda value: jnp.maximum(value, np.asarray(0, dtype=value.dtype))),
     "Reshape": _reshape,
     "Sigmoid": _pointwise(jax.nn.sigmoid),
+    "Slice": _slice,
     "Softmax": _softmax,
     "Squeeze": _squeeze,
     "Sub": _pointwise(lambda left, right: left - right),

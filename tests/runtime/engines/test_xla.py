@@ -184,6 +184,19 @@ GRAPHS: dict[str, tuple[Sequence[Node], dict[str, npt.NDArray[Any]]]] = {
         ],
         {"axes": axes(2, 3), "w": random(3, 4), "ten": number(10)},
     ),
+    "backwards": (
+        [
+            ("Slice", ["start", "last", "first", "axes", "step"], {}),
+            ("Concat", ["n0", "start"], {"axis": 3}),
+            ("ReduceMean", ["n1"], {"axes": [1], "keepdims": 0}),
+        ],
+        {"last": axes(-1, -1), "first": axes(-(2**63), -(2**63)), "axes": axes(2, 3), "step": axes(-1, -1)},
+    ),
+    "a part": (
+        [("Slice", ["start", "from", "to", "axes", "step"], {})],
+        {"from": axes(1, 8), "to": axes(2**40, 2), "axes": axes(-1, 2), "step": axes(2, -3)},
+    ),
+    "a part of the first axes": ([("Slice", ["start", "from", "to"], {})], {"from": axes(0, 1), "to": axes(9, 3)}),
     "a mean": ([("ReduceMean", ["start"], {"axes": [2, 3], "keepdims": 0})], {}),
     "turned back": ([("Relu", ["start"], {}), ("Transpose", ["n0"], {"perm": [0, 2, 3, 1]})], {}),
     "turned otherwise": ([("Transpose", ["start"], {"perm": [0, 2, 1, 3]})], {}),
