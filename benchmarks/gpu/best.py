@@ -16,8 +16,8 @@ from benchmarks.gpu.record import arguments, save, say
 
 WEIGHTS = "mobilenet_v2_1.0_224_imagenet_notop.weights.h5"
 RECIPE = (
-    "--backbone mobilenetv2 --image-size 224 --crop cell --tta turns --batch-size 64 --hidden none --learning-rate 5e-4 --schedule cosine --patience 0"
-    " --dropout 0.4 --data blood-cells --protocol official --logit-adjustment groups --augment cells-stain"
+    "--backbone mobilenetv2 --image-size 224 --crop cell --tta turns --batch-size 64 --hidden none --learning-rate 5e-4 --schedule cosine"
+    " --patience 0 --dropout 0.4 --data blood-cells --protocol official --logit-adjustment groups --augment cells-stain"
 )
 CHECK_RECIPE = "--backbone mobilenet025 --image-size 32 --crop cell --tta mirror --batch-size 8 --data sample --weights none"
 

@@ -17,7 +17,14 @@ TARGET_RATIO = {"resnet50": 1.0, "inceptionv3": 1.0, "vgg16": 1.0, "mobilenet": 
 """Ours ÷ compiled PyTorch at batch 256."""
 OURS = ("onnxruntime", "xla")
 REMARKS = {
-    "inference-xla-2": "PyTorch's compilers were still at work while MobileNet and InceptionV3 were timed, and the time was up before the last two.",
+    "inference-xla": (
+        "Measured while the engine was being written. depthwise=grouped is what it does now (strided=grouped); depthwise=shifted, every depthwise "
+        "convolution as a sum of shifted images, was slower and is gone. graph=whole is not yet measured on a GPU."
+    ),
+    "inference-xla-2": (
+        "stem and pool are ways that brought nothing and are gone. PyTorch's compilers were still at work while MobileNet and InceptionV3 were "
+        "timed, and the time was up before the last two."
+    ),
 }
 """What a sitting's own figures do not tell."""
 TARGET_TRAINING, TARGET_INPUT, TARGET_STUDY_S, TARGET_P99_MS = 0.8, 0.02, 600, 0.6
@@ -124,7 +131,8 @@ def _inference(results: dict[str, Result], ceilings: Result | None) -> list[str]
     return [
         *lines,
         "",
-        "onnxruntime: the provider `cuda`; xla: the provider `xla`. Each ratio is to the PyTorch of the same sitting.",
+        "onnxruntime: the provider `cuda`; xla: the provider `xla`, whose copies come from ordinary memory in one piece. Each ratio is to the",
+        "PyTorch of the same sitting; the table at the top takes the best sitting.",
         "Options of ONNX Runtime are tried one on top of the other (layout, bias within the convolution, CUDA graph, exhaustive search); every row",
         "of a batch is compared with fp32 on the CPU before and after. PyTorch: default mode, the faster of plain and CUDA graph; no max-autotune.",
         "A row marked stopped had no time left to try CUDA graphs. XLA's ways are compiled beside the other processes, then timed in turns.",
@@ -160,16 +168,20 @@ def _reached(results: dict[str, Result]) -> list[str]:
     """For each backbone the best of our engines beside the peer of its own sitting, at the target's batch size."""
     told = []
     for backbone in STUDY_BACKBONES:
-        ratios: list[tuple[float, str, str]] = []
+        ratios: list[tuple[float, str, str, str]] = []
         for name, result in results.items():
-            rates = {row["engine"]: row["throughput"]["per_second"] for row in result.rows if _many(row, backbone)}
-            if peer := rates.get("torch.compile"):
-                ratios += [(rates[engine] / peer, engine, name) for engine in OURS if engine in rates]
+            rows = {row["engine"]: row for row in result.rows if _many(row, backbone)}
+            if peer := rows.get("torch.compile", {}).get("throughput", {}).get("per_second"):
+                for engine in OURS:
+                    if row := rows.get(engine):
+                        usual = f"{row['tried'][0]['images_per_second'] / peer:.2f}" if engine == "xla" and row.get("tried") else ""
+                        ratios.append((row["throughput"]["per_second"] / peer, engine, name, usual))
         if ratios:
-            best, engine, name = max(ratios)
+            best, engine, name, usual = max(ratios)
             verdict = "reached" if best >= TARGET_RATIO[backbone] else "MISSED"
-            told.append(f"| {_title(backbone)} | {engine} ({name}) | {best:.2f} | {TARGET_RATIO[backbone]:.2f} | {verdict} |")
-    return ["| batch 256 | the faster of our engines | ÷ torch.compile | target | |", "|---|---|---|---|---|", *told]
+            told.append(f"| {_title(backbone)} | {engine} ({name}) | {best:.2f} | {usual} | {TARGET_RATIO[backbone]:.2f} | {verdict} |")
+    header = "| batch 256, images on the card | the faster of our engines | ÷ torch.compile | its default way, a quick figure | target | |"
+    return [header, "|---|---|---|---|---|---|", *told]
 
 
 def _many(row: dict[str, Any], backbone: str) -> bool:

@@ -26,7 +26,7 @@ _EXTRAS = {
     "jax": ("jax",),
     "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart"),
     "openvino": ("openvino",),
-    "xla": ("jax", "jax_cuda13_plugin", "onnx"),
+    "xla": ("jax", "onnx"),
     "bench": ("pytest", "pytest_benchmark", "psutil"),
 }
 

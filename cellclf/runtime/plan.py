@@ -24,8 +24,10 @@ class Machine(Document):
     def this(cls) -> "Machine":
         """This machine, with the versions that run files."""
         found = installed_versions()
-        versions = {name: found[name] for name in ("cellclf", "onnxruntime", "onnxruntime-gpu", "openvino", "jax") if name in found}
-        return cls(cpu=cpu_name(), cores=usable_cores(), gpus=gpu_count(), versions=versions)
+        gpus = gpu_count()
+        runtimes = ("cellclf", "onnxruntime", "onnxruntime-gpu", "openvino", *(("jax",) if gpus else ()))  # jax runs files on GPUs only
+        versions = {name: found[name] for name in runtimes if name in found}
+        return cls(cpu=cpu_name(), cores=usable_cores(), gpus=gpus, versions=versions)
 
 
 class Plan(Document):

@@ -79,7 +79,8 @@ _XLA_VARIANTS: tuple[Mapping[str, str], ...] = (
     {"pointwise": "dot", "graph": "whole"},
     {"pointwise": "dot", "strided": "shifted", "graph": "whole"},
 )
-"""Matrix products made MobileNet and Xception a little faster at batch 256 on an H200, and ResNet50 slower (docs/results/gpu.md)."""
+"""At batch 256 on an H200 matrix products made MobileNet 8 %, VGG16 and Xception 2 to 3 % faster, and ResNet50 12 % slower (docs/results/gpu.md); the
+others are not yet measured on a GPU."""
 
 MEMORY_VARIABLE = "CELLCLF_GPU_MEMORY_MB"
 """Limits the memory of providers that have a memory_option."""

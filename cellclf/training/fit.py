@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.errors import RunError
+from cellclf.errors import CellclfError, RunError
 from cellclf.evaluation.scores import cross_entropy
 from cellclf.storage import new_file
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
@@ -27,6 +27,8 @@ __all__ = ["Examples", "FitState", "adjusted_loss", "class_weights", "epoch_orde
 
 CHECKPOINT = "checkpoint.npz"
 _BATCHES_AHEAD = 2
+_LEAST_PRIOR = 1e-6
+"""Share of a label below which its images teach nothing: Keras cuts probabilities at 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,19 @@ def label_prior(
 ) -> npt.NDArray[np.float32] | None:
     """Each label's share of the images, or of the groups (a group counts once for each label it has), [classes]; None for 'none'.
 
-    strength: the power they are raised to, before they are made to add up to 1 again.
+    strength: the power they are raised to, before they are made to add up to 1 again. Raises CellclfError where that leaves a label next to nothing.
     """
     if kind == "none":
         return None
     labels = truth if kind == "images" else np.array([label for label, _ in set(zip(truth.tolist(), groups, strict=True))])
-    shares = np.bincount(labels, minlength=classes).astype(np.float32) ** np.float32(strength)
-    prior: npt.NDArray[np.float32] = shares / shares.sum()
+    counts = np.bincount(labels, minlength=classes)
+    powers = (counts / counts.sum()) ** strength
+    prior: npt.NDArray[np.float32] = (powers / powers.sum()).astype(np.float32)
+    if (prior < _LEAST_PRIOR).any():
+        raise CellclfError(
+            f"a logit adjustment of strength {strength:g} leaves the rarest label, with {counts.min()} of {counts.sum()} {kind}, a share of "
+            f"{prior.min():.1g}, too little to learn from; give a smaller --logit-adjustment-strength"
+        )
     return prior
 
 

@@ -59,7 +59,7 @@ class Recipe(Document):
     freeze: str = "none"
     class_weight: Literal["none", "balanced"] = "none"
     logit_adjustment: Literal["none", "images", "groups"] = "none"
-    logit_adjustment_strength: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 1.0
+    logit_adjustment_strength: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = 1.0
     precision: TrainingPrecision = "float32"
     deterministic: bool = False
     batch_norm_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None

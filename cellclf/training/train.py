@@ -83,6 +83,13 @@ def _finish(sitting: _Sitting) -> Run:
     _prepare_backend(keras, recipe)
     built = time.perf_counter()
     images = {split: _examples(prepared, split) for split in SPLITS}
+    prior = label_prior(
+        images["train"].truth,
+        prepared.manifest.group_keys("train"),
+        len(prepared.manifest.labels),
+        recipe.logit_adjustment,
+        recipe.logit_adjustment_strength,
+    )
     steps = steps_per_epoch(len(images["train"].rows), recipe.batch_size)
     network = build_network(recipe, classes=len(prepared.manifest.labels), weights=sitting.weights, steps_per_epoch=steps)
     state.compile_s += time.perf_counter() - built
@@ -97,13 +104,7 @@ def _finish(sitting: _Sitting) -> Run:
         folder=run.folder,
         state=state,
         progress=sitting.progress,
-        prior=label_prior(
-            images["train"].truth,
-            prepared.manifest.group_keys("train"),
-            len(prepared.manifest.labels),
-            recipe.logit_adjustment,
-            recipe.logit_adjustment_strength,
-        ),
+        prior=prior,
     )
     probabilities = _measured(sitting, network.head if alone else network.answers, inputs if alone else images)
     with new_file(run.weights) as temporary:

@@ -2,10 +2,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
+from cellclf.errors import CellclfError
 from cellclf.training.fit import adjusted_loss, class_weights, epoch_order, fed, label_prior, steps_per_epoch
 from cellclf.training.framework import require_keras
 
@@ -46,6 +48,18 @@ def test_a_label_prior_counts_images_or_groups() -> None:
     further = label_prior(truth, groups, 2, "groups", 2.0)
     assert further is not None
     np.testing.assert_allclose(further, [9 / 10, 1 / 10], rtol=1e-6)
+
+
+def test_a_label_prior_of_many_images_is_finite_and_one_that_teaches_nothing_is_refused() -> None:
+    truth = np.repeat([0, 1], [100_000, 50_000])
+    prior = label_prior(truth, [""] * len(truth), 2, "images", 4.0)
+    assert prior is not None
+    np.testing.assert_allclose(prior, [16 / 17, 1 / 17], rtol=1e-6)
+    rare = np.repeat([0, 1], [5000, 50])
+    said = r"strength 4 leaves the rarest label, with 50 of 5050 images, a share of 1e-08.*--logit-adjustment-strength"
+    with pytest.raises(CellclfError, match=said):
+        label_prior(rare, [""] * len(rare), 2, "images", 4.0)
+    assert label_prior(rare, [""] * len(rare), 2, "images", 2.0) is not None
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -21,6 +21,11 @@ _WEIGHTED = ("Conv", "MatMul", "Gemm")
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
 _TO_CHANNELS_FIRST = (0, 3, 1, 2)
 
+_OPSETS = range(13, 18)
+"""Operator sets in which the operators below mean what they do here. Exported files have 17."""
+_CONSTANT_TYPES = {"float16", "float32", "int64"}
+_VALUE_TYPES = {"float16", "float32", "uint8"}
+"""Of what is computed; bytes are the image, moved only."""
 _KNOWN = {"pointwise": ("conv", "dot"), "strided": ("grouped", "shifted"), "graph": ("usual", "whole")}
 
 Array = Any
@@ -80,35 +85,76 @@ class _Node:
 
 
 def program_of(content: bytes, ways: Ways = Ways()) -> Program:  # frozen
-    """Read a serialized model; raises ModelFileError for an operator or an attribute that is not known here."""
-    import onnx
+    """Read a serialized model.
 
-    graph = onnx.load_from_string(content).graph
-    nodes = [
-        _Node(node.op_type, tuple(node.input), tuple(node.output), {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute})
-        for node in graph.node
-    ]
-    nodes = _needed(nodes, "probabilities")
-    if unknown := sorted({node.kind for node in nodes} - set(_OPERATORS)):
-        raise ModelFileError(f"XLA has no way to compute {', '.join(unknown)} here; use --device cuda")
+    Raises ModelFileError for whatever is not known here to mean what it says: an opset, a domain, an operator, an attribute, a type. Shapes are
+    checked when the function is traced.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise ModelFileError("XLA cannot load the network: it is no ONNX file") from error
+    graph = model.graph
+    nodes = _known_nodes(model)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    if wrong := sorted({str(array.dtype) for array in constants.values()} - _CONSTANT_TYPES):
+        raise _refused(f"constants of type {', '.join(wrong)}")
     kinds = {node.inputs[1]: node.kind for node in nodes if node.kind in _WEIGHTED}
-    weights = {name: _laid_out(kinds[name], constants.pop(name)) for name in kinds if name in constants}
     for node in nodes:
-        if any(name in weights and (place != 1 or node.kind != kinds[name]) for place, name in enumerate(node.inputs)):
-            raise ModelFileError(f"a weight of {node.kind} is something else, too, which XLA cannot compute here; use --device cuda")
+        if node.kind == "Conv" and node.inputs[1] not in constants:
+            raise _refused("a convolution whose weight is computed")
+        if clash := next((name for place, name in enumerate(node.inputs) if name in kinds and (place != 1 or node.kind != kinds[name])), None):
+            raise _refused(f"a weight of {kinds[clash]} that {node.kind} reads, too")
+    weights = {name: _laid_out(kinds[name], constants.pop(name)) for name in kinds if name in constants}
 
     def function(held: Mapping[str, Array], images: Array) -> Array:
         values = {name: _Value(array) for name, array in {**constants, **held}.items()}
         values["image"] = _Value(images)
         for node in nodes:
             given = [values[name] if name else None for name in node.inputs]
-            values[node.outputs[0]] = _OPERATORS[node.kind](node.attributes, given, ways)
+            made = values[node.outputs[0]] = _OPERATORS[node.kind].compute(node.attributes, given, ways)
+            if str(made.array.dtype) not in _VALUE_TYPES:
+                raise _refused(f"{node.kind} of {made.array.dtype}")
         return _first(values["probabilities"])
 
     (image,) = (value for value in graph.input if value.name == "image")
-    shape = tuple(int(dim.dim_value) for dim in image.type.tensor_type.shape.dim[1:])
-    return Program(shape, weights, function)
+    batch, *rest = image.type.tensor_type.shape.dim
+    if batch.dim_value:
+        raise _refused("a file of a fixed batch size")
+    return Program(tuple(int(dim.dim_value) for dim in rest), weights, function)
+
+
+def _known_nodes(model: Any) -> list[_Node]:
+    """The nodes that the probabilities need, each of a known meaning."""
+    import onnx
+
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset not in _OPSETS:
+        raise _refused(f"opset {opset}, only {_OPSETS[0]} to {_OPSETS[-1]},")
+    if "image" not in {value.name for value in model.graph.input} or "probabilities" not in {value.name for value in model.graph.output}:
+        raise ModelFileError("the network has no input image or no output probabilities")
+    foreign = {node.output[0]: f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+    nodes = [
+        _Node(node.op_type, tuple(node.input), tuple(node.output), {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute})
+        for node in model.graph.node
+    ]
+    nodes = _needed(nodes, "probabilities")
+    read = {"probabilities", *(name for node in nodes for name in node.inputs)}
+    if unknown := sorted({foreign.get(node.outputs[0], node.kind) for node in nodes if node.outputs[0] in foreign or node.kind not in _OPERATORS}):
+        raise _refused(", ".join(unknown))
+    for node in nodes:
+        if extra := sorted(set(node.attributes) - _OPERATORS[node.kind].attributes):
+            raise _refused(f"{node.kind} with {', '.join(extra)}")
+        if read & set(node.outputs[1:]):
+            raise _refused(f"a second output of {node.kind}")
+    return nodes
+
+
+def _refused(what: str) -> ModelFileError:
+    return ModelFileError(f"XLA has no way to compute {what} here; use --device cuda")
 
 
 def _needed(nodes: Sequence[_Node], output: str) -> list[_Node]:
@@ -131,18 +177,28 @@ def _first(value: _Value) -> Array:
     return jnp.transpose(value.array, _TO_CHANNELS_FIRST) if value.channels_last else value.array
 
 
-def _last(value: _Value) -> Array:
-    """The array [batch, H, W, C] of the graph's [batch, C, H, W]; a constant of fewer dimensions is broadcast as ONNX does."""
+def _last(value: _Value, *, broadcast: bool = False) -> Array:
+    """The array [batch, H, W, C] of the graph's [batch, C, H, W]. broadcast: one of fewer dimensions gets those that ONNX would give it."""
     if value.channels_last:
         return value.array
     array = value.array
-    if np.ndim(array) < 4:
+    if broadcast:
         array = array.reshape((1,) * (4 - np.ndim(array)) + tuple(np.shape(array)))
+    if np.ndim(array) != 4:
+        raise _refused(f"an image operator on {np.ndim(array)} dimensions")
     return array.transpose(_TO_CHANNELS_LAST)
 
 
 _Given = list[_Value | None]
-_Operator = Callable[[dict[str, Any], _Given, Ways], _Value]
+_Compute = Callable[[dict[str, Any], _Given, Ways], _Value]
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """How an operator is computed, and the attributes that this knows."""
+
+    compute: _Compute
+    attributes: frozenset[str] = frozenset()
 
 
 def _operand(given: _Given, place: int) -> _Value:
@@ -158,20 +214,22 @@ def _static(given: _Given, place: int) -> np.ndarray[Any, Any] | None:
     if value is None:
         return None
     if not isinstance(value.array, np.ndarray):
-        raise ModelFileError("a shape or a bound depends on the images, which XLA cannot compute here; use --device cuda")
+        raise _refused("a shape or a bound that is computed")
     return value.array
 
 
 def _pointwise(operation: Callable[..., Array]) -> _Operator:
-    """One or two operands, element by element."""
+    """One or two operands, element by element, floats."""
 
     def apply(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
         values = [value for value in given if value is not None]
+        if wrong := sorted({str(value.array.dtype) for value in values} - {"float16", "float32"}):
+            raise _refused(f"arithmetic of {', '.join(wrong)}")
         if any(value.channels_last for value in values) and all(value.channels_last or np.ndim(value.array) <= 4 for value in values):
-            return _Value(operation(*(_last(value) for value in values)), channels_last=True)
+            return _Value(operation(*(_last(value, broadcast=True) for value in values)), channels_last=True)
         return _Value(operation(*(_first(value) for value in values)))
 
-    return apply
+    return _Operator(apply)
 
 
 def _cast(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
@@ -179,6 +237,8 @@ def _cast(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
 
     value = _operand(given, 0)
     kind = onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
+    if str(kind) not in ("float16", "float32"):
+        raise _refused(f"a cast to {kind}")
     return _Value(value.array.astype(kind), value.channels_last)
 
 
@@ -227,7 +287,7 @@ def _pair(attributes: dict[str, Any], name: str) -> tuple[int, int]:
 def _conv(attributes: dict[str, Any], given: _Given, ways: Ways) -> _Value:
     images, weight = _operand(given, 0), _operand(given, 1).array  # [out, h, w, in]
     if weight.ndim != 4:
-        raise ModelFileError("XLA computes convolutions of images only here; use --device cuda")
+        raise _refused("a convolution that is not over rows and columns")
     x = _last(images)
     strides, dilations, group = _pair(attributes, "strides"), _pair(attributes, "dilations"), int(attributes.get("group", 1))
     kernel = (int(weight.shape[1]), int(weight.shape[2]))
@@ -271,8 +331,13 @@ def _depthwise(x: Array, weight: Array, strides: tuple[int, int], pads: Sequence
 def _window(attributes: dict[str, Any], given: _Given) -> tuple[Array, tuple[int, ...], tuple[int, ...], list[Any]]:
     """What both pools need: images, window, strides and padding, of four axes each."""
     x = _last(_operand(given, 0))
-    if attributes.get("ceil_mode", 0) or tuple(attributes.get("dilations", (1, 1))) != (1, 1):
-        raise ModelFileError("XLA has no way to compute this pool here; use --device cuda")
+    if (
+        attributes.get("ceil_mode", 0)
+        or attributes.get("storage_order", 0)
+        or x.dtype not in (np.float16, np.float32)
+        or tuple(attributes.get("dilations", (1, 1))) != (1, 1)
+    ):
+        raise _refused("this pool")
     kernel, strides = _pair(attributes, "kernel_shape"), _pair(attributes, "strides")
     pads = _padding(attributes, x.shape[1:3], kernel, strides, (1, 1))
     return x, (1, *kernel, 1), (1, *strides, 1), [(0, 0), *pads, (0, 0)]
@@ -300,16 +365,10 @@ def _global_average_pool(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
     return _Value(jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype), channels_last=True)
 
 
-def _axes(attributes: dict[str, Any], given: _Given, rank: int) -> tuple[int, ...] | None:
-    """Axes as an input or, in older opsets, as an attribute."""
-    static = _static(given, 1)
-    axes = attributes.get("axes") if static is None else static.tolist()
-    return None if axes is None else tuple(int(axis) % rank for axis in axes)
-
-
 def _reduce_mean(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
     x = _first(_operand(given, 0))
-    mean = jnp.mean(x, axis=_axes(attributes, given, np.ndim(x)), keepdims=bool(attributes.get("keepdims", 1)), dtype=jnp.float32)
+    axes = tuple(int(axis) for axis in attributes["axes"]) if "axes" in attributes else None
+    mean = jnp.mean(x, axis=axes, keepdims=bool(attributes.get("keepdims", 1)), dtype=jnp.float32)
     return _Value(mean.astype(x.dtype))
 
 
@@ -321,20 +380,25 @@ def _slice(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
     parts = [slice(None)] * x.ndim
     for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         axis = place if axes is None else int(axes[place])
-        step = 1 if steps is None else int(steps[place])
-        # As ONNX has it, a bound below the first place is the place before it, which Python's slices write as None.
-        parts[axis] = slice(start, None if step < 0 and end < -x.shape[axis] else end, step)
+        step, size = 1 if steps is None else int(steps[place]), x.shape[axis]
+        lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+        start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+        start, end = min(max(start, max(lowest, 0)), highest), min(max(end, lowest), highest)
+        parts[axis] = slice(start, None if end < 0 else end, step)
     return _Value(x[tuple(parts)])
 
 
-def _squeeze(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
-    value = _operand(given, 0)
-    return _Value(jnp.squeeze(_first(value), _axes(attributes, given, np.ndim(value.array))))
+def _squeeze(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+    axes = _static(given, 1)
+    if axes is None:
+        raise _refused("a squeeze that does not name its axes, which the batch's could be among,")
+    return _Value(jnp.squeeze(_first(_operand(given, 0)), tuple(axes.tolist())))
 
 
-def _reshape(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
+def _reshape(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
     x, wanted = _first(_operand(given, 0)), _static(given, 1)
-    assert wanted is not None
+    if wanted is None or (attributes.get("allowzero", 0) and 0 in wanted):
+        raise _refused("this reshape")
     return _Value(x.reshape([x.shape[axis] if size == 0 else int(size) for axis, size in enumerate(wanted)]))
 
 
@@ -352,43 +416,46 @@ def _concat(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
 
 
 def _matmul(_: dict[str, Any], given: _Given, __: Ways) -> _Value:
-    return _Value(jnp.matmul(_first(_operand(given, 0)), _operand(given, 1).array, precision=lax.Precision.HIGHEST))
+    left, right = _first(_operand(given, 0)), _first(_operand(given, 1))
+    return _Value(jnp.matmul(left, right, precision=lax.Precision.HIGHEST))
 
 
 def _gemm(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
-    left, right = _first(_operand(given, 0)), _operand(given, 1).array
+    left, right = _first(_operand(given, 0)), _first(_operand(given, 1))
     left, right = left.T if attributes.get("transA") else left, right.T if attributes.get("transB") else right
     y = attributes.get("alpha", 1.0) * jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
     bias = given[2] if len(given) > 2 else None
-    return _Value((y if bias is None else y + attributes.get("beta", 1.0) * bias.array).astype(left.dtype))
+    return _Value((y if bias is None else y + attributes.get("beta", 1.0) * _first(bias)).astype(left.dtype))
 
 
 def _softmax(attributes: dict[str, Any], given: _Given, _: Ways) -> _Value:
     return _Value(jax.nn.softmax(_first(_operand(given, 0)), axis=int(attributes.get("axis", -1))))
 
 
+_WINDOW = frozenset({"auto_pad", "dilations", "kernel_shape", "pads", "strides"})
+
 _OPERATORS: Mapping[str, _Operator] = {
     "Add": _pointwise(lambda left, right: left + right),
-    "AveragePool": _average_pool,
-    "Cast": _cast,
-    "Clip": _clip,
-    "Concat": _concat,
-    "Conv": _conv,
+    "AveragePool": _Operator(_average_pool, _WINDOW | {"ceil_mode", "count_include_pad"}),
+    "Cast": _Operator(_cast, frozenset({"to"})),
+    "Clip": _Operator(_clip),
+    "Concat": _Operator(_concat, frozenset({"axis"})),
+    "Conv": _Operator(_conv, _WINDOW | {"group"}),
     "Div": _pointwise(lambda left, right: left / right),
-    "Flatten": _flatten,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _global_average_pool,
+    "Flatten": _Operator(_flatten, frozenset({"axis"})),
+    "Gemm": _Operator(_gemm, frozenset({"alpha", "beta", "transA", "transB"})),
+    "GlobalAveragePool": _Operator(_global_average_pool),
     "Identity": _pointwise(lambda value: value),
-    "MatMul": _matmul,
-    "MaxPool": _max_pool,
+    "MatMul": _Operator(_matmul),
+    "MaxPool": _Operator(_max_pool, _WINDOW | {"ceil_mode", "storage_order"}),
     "Mul": _pointwise(lambda left, right: left * right),
-    "ReduceMean": _reduce_mean,
+    "ReduceMean": _Operator(_reduce_mean, frozenset({"axes", "keepdims"})),
     "Relu": _pointwise(lambda value: jnp.maximum(value, np.asarray(0, dtype=value.dtype))),
-    "Reshape": _reshape,
+    "Reshape": _Operator(_reshape, frozenset({"allowzero"})),
     "Sigmoid": _pointwise(jax.nn.sigmoid),
-    "Slice": _slice,
-    "Softmax": _softmax,
-    "Squeeze": _squeeze,
+    "Slice": _Operator(_slice),
+    "Softmax": _Operator(_softmax, frozenset({"axis"})),
+    "Squeeze": _Operator(_squeeze),
     "Sub": _pointwise(lambda left, right: left - right),
-    "Transpose": _transpose,
+    "Transpose": _Operator(_transpose, frozenset({"perm"})),
 }

@@ -17,6 +17,7 @@ from cellclf.runtime.providers import Target
 __all__ = ["load_openvino", "open_openvino"]
 
 _DEVICE = "CPU"
+_REPORTER = "openvino_telemetry"
 _PRECISION = "INFERENCE_PRECISION_HINT"
 _LARGEST_BATCH = 32
 """Images computed at once; more in a batch no longer helps a CPU."""
@@ -27,10 +28,14 @@ def load_openvino() -> Any:
 
     Nobody who classifies patients' images expects that. OpenVINO has a stand-in for where that package is not installed.
     """
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # an import of it fails now
-    import openvino
-
+    hidden = "openvino" not in sys.modules and _REPORTER not in sys.modules
+    if hidden:
+        sys.modules[_REPORTER] = None  # type: ignore[assignment]  # an import of it fails now
+    try:
+        import openvino
+    finally:
+        if hidden:
+            del sys.modules[_REPORTER]
     return openvino
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.data.decoding import Pixels
-from cellclf.errors import CellclfError, InferenceError, MissingExtraError, ProviderUnavailableError
+from cellclf.errors import CellclfError, InferenceError, MissingExtraError, ModelFileError, ProviderUnavailableError
 from cellclf.runtime.buckets import bucket_of, padded, parts
 from cellclf.runtime.engines.protocol import Session, Wanted
 from cellclf.runtime.providers import MEMORY_VARIABLE, Target, gpu_count, no_gpu
@@ -64,7 +64,20 @@ class XlaSession:
         self._device = device
         self._image_shape = program.image_shape
         self._weights = jax.device_put(program.weights, device)
+        self._check(program.function, program.weights)
         self._function = jax.jit(program.function, compiler_options=_WHOLE_GRAPH if ways.graph == "whole" else None)
+
+    def _check(self, function: Any, weights: Any) -> None:
+        """Trace for two images and compute nothing; raises ModelFileError for shapes that do not go together."""
+        import jax
+
+        images = jax.ShapeDtypeStruct((2, *self._image_shape), np.uint8)
+        try:
+            found = jax.eval_shape(function, weights, images)
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
+            raise ModelFileError(f"XLA cannot compute the network: {_reason(error)}") from error
+        if not found.shape or found.shape[0] != 2 or found.dtype != np.float32:
+            raise ModelFileError(f"for 2 images the network gives {found.dtype} {list(found.shape)}, not float32 with a row an image")
 
     def run(self, images: Pixels) -> npt.NDArray[np.float32]:
         """See Session."""
@@ -75,15 +88,11 @@ class XlaSession:
                 f"{self.provider} wants uint8 images of shape {list(self._image_shape)}, at least one; given {images.dtype} {images.shape}"
             )
         try:
-            return np.concatenate([self._run_part(part) for part in parts(images, BUCKETS[-1])])
+            # All are on their way before the first is waited for: a part is copied while another is computed.
+            going = [(self.call(self.put(padded(part, bucket_of(len(part), BUCKETS)))), len(part)) for part in parts(images, BUCKETS[-1])]
+            return np.concatenate([np.asarray(values)[:count] for values, count in going])
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InferenceError(f"{self.provider} could not run a batch of {len(images)} images: {reason}") from error
-
-    def _run_part(self, images: Pixels) -> npt.NDArray[np.float32]:
-        whole = padded(images, bucket_of(len(images), BUCKETS))
-        values: npt.NDArray[np.float32] = np.asarray(self.call(self.put(whole)))
-        return values[: len(images)]
+            raise InferenceError(f"{self.provider} could not run a batch of {len(images)} images: {_reason(error)}") from error
 
     def put(self, images: Pixels) -> Any:
         """Copy a batch to the device."""
@@ -98,3 +107,8 @@ class XlaSession:
     def program(self, images: Any) -> Any:
         """What XLA made for a batch of this shape, a jax.stages.Compiled: its text and its memory."""
         return self._function.lower(self._weights, images).compile()
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

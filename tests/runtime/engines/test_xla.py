@@ -103,7 +103,7 @@ def test_the_probe_gives_its_numbers() -> None:
 Node = tuple[str, list[str], dict[str, Any]]
 
 
-def network(nodes: Sequence[Node], constants: dict[str, npt.NDArray[Any]] | None = None, *, size: int = 9) -> bytes:
+def network(nodes: Sequence[Node], constants: dict[str, npt.NDArray[Any]] | None = None, *, opset: int = 17, batch: str | int = "batch") -> bytes:
     """image → float, channels first → the nodes, each named by its place (n0, n1, …; start: what they are given) → probabilities."""
     made = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
@@ -114,11 +114,11 @@ def network(nodes: Sequence[Node], constants: dict[str, npt.NDArray[Any]] | None
     graph = helper.make_graph(
         made,
         "network",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 9, 9, 3])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
     )
-    made_model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made_model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return bytes(made_model.SerializeToString())
 
 
@@ -163,11 +163,32 @@ GRAPHS: dict[str, tuple[Sequence[Node], dict[str, npt.NDArray[Any]]]] = {
         [("AveragePool", ["start"], {"kernel_shape": [3, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1})],
         {},
     ),
+    "convolution, pointwise and grouped": ([("Conv", ["start", "w"], {"kernel_shape": [1, 1], "group": 3})], {"w": random(6, 1, 1, 1)}),
+    "depthwise, dilated with a stride": (
+        [("Conv", ["start", "w"], {**CONV, "group": 3, "strides": [2, 2], "dilations": [2, 2]})],
+        {"w": random(3, 1, 3, 3)},
+    ),
+    "depthwise, two outputs a channel, with a stride": (
+        [("Conv", ["start", "w"], {**CONV, "group": 3, "strides": [2, 2]})],
+        {"w": random(6, 1, 3, 3)},
+    ),
     "clip": ([("Clip", ["start", "low", "high"], {})], {"low": number(10), "high": number(90)}),
     "clip without a lower bound": ([("Clip", ["start", "", "high"], {})], {"high": number(90)}),
     "a constant a channel": ([("Mul", ["start", "c"], {}), ("Sub", ["n0", "d"], {})], {"c": random(3, 1, 1), "d": random(1, 3, 1, 1)}),
     "a residual sum": ([("Relu", ["start"], {}), ("Add", ["start", "n0"], {})], {}),
     "side by side": ([("Relu", ["start"], {}), ("Concat", ["start", "n0"], {"axis": 1}), ("Concat", ["n1", "n1"], {"axis": 2})], {}),
+    "a softmax over channels": ([("Softmax", ["start"], {"axis": 1})], {}),
+    "flattened further": ([("Flatten", ["start"], {"axis": 2}), ("Reshape", ["n0", "shape"], {})], {"shape": axes(-1, 3, 81)}),
+    "a transposed left operand": (
+        [
+            ("Reshape", ["start", "shape"], {}),
+            ("Transpose", ["n0"], {"perm": [1, 0]}),
+            ("Gemm", ["n1", "w"], {"transA": 1}),
+        ],
+        {"shape": axes(-1, 243), "w": random(243, 4)},
+    ),
+    "a product with the image on the right": ([("MatMul", ["w", "start"], {})], {"w": random(5, 9)}),
+    "turned twice": ([("Transpose", ["start"], {"perm": [0, 2, 3, 1]}), ("Transpose", ["n0"], {"perm": [0, 2, 3, 1]})], {}),
     "swish": ([("Sigmoid", ["start"], {}), ("Mul", ["start", "n0"], {}), ("Identity", ["n1"], {})], {}),
     "flattened in the graph's own order": ([("Flatten", ["start"], {}), ("MatMul", ["n0", "w"], {})], {"w": random(243, 4)}),
     "reshaped in the graph's own order": (
@@ -232,6 +253,66 @@ def test_what_cannot_be_computed_is_refused_by_name(nodes: Sequence[Node], const
         on_cpu(network(nodes, constants)).run(np.zeros((1, 9, 9, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("nodes", "constants", "said"),
+    [
+        ([("Identity", ["w"], {}), ("Conv", ["start", "n0"], CONV)], {"w": random(3, 3, 3, 3)}, "a convolution whose weight is computed"),
+        ([("Cast", ["w"], {"to": TensorProto.FLOAT}), ("Conv", ["start", "n0"], CONV)], {"w": random(3, 3, 3, 3)}, "whose weight is computed"),
+        ([("Conv", ["start", "w"], CONV), ("Mul", ["n0", "w"], {})], {"w": random(3, 3, 3, 3)}, "a weight of Conv that Mul reads, too"),
+        ([("MaxPool", ["start"], {"kernel_shape": [2, 2], "dilations": [2, 2]})], {}, "no way to compute this pool"),
+        ([("AveragePool", ["start"], {"kernel_shape": [2, 2], "ceil_mode": 1})], {}, "no way to compute this pool"),
+        ([("Cast", ["start"], {"to": TensorProto.INT32}), ("Div", ["n0", "n0"], {})], {}, "a cast to int32"),
+        ([("Cast", ["start"], {"to": TensorProto.DOUBLE})], {}, "a cast to float64"),
+        ([("Mul", ["start", "c"], {})], {"c": np.ones((3, 1, 1))}, "constants of type float64"),
+        ([("Add", ["start", "c"], {})], {"c": axes(1)}, "arithmetic of int64"),
+        ([("Squeeze", ["start"], {})], {}, "a squeeze that does not name its axes"),
+        ([("Softmax", ["start"], {"beta": 2})], {}, "Softmax with beta"),
+        ([("Reshape", ["start", "shape"], {}), ("GlobalAveragePool", ["n0"], {})], {"shape": axes(0, 3, 81)}, "an image operator on 3 dimensions"),
+        ([("GlobalAveragePool", ["start"], {}), ("Reshape", ["n0", "shape"], {})], {"shape": axes(3, -1)}, "for 2 images the network gives float32"),
+        ([("Reshape", ["start", "shape"], {})], {"shape": axes(0, 7)}, "XLA cannot compute the network: "),
+    ],
+)
+def test_what_could_mean_something_else_is_refused(nodes: Sequence[Node], constants: dict[str, npt.NDArray[Any]], said: str) -> None:
+    with pytest.raises(ModelFileError, match=said):
+        on_cpu(network(nodes, constants))
+
+
+@pytest.mark.parametrize("opset", [12, 18])
+def test_another_opset_is_refused(opset: int) -> None:
+    with pytest.raises(ModelFileError, match=f"opset {opset}, only 13 to 17, here"):
+        on_cpu(network([("Relu", ["start"], {})], opset=opset))
+
+
+def test_an_operator_of_another_domain_is_refused_whatever_its_name() -> None:
+    import onnx
+
+    model = onnx.load_from_string(network([("Relu", ["start"], {})]))
+    model.graph.node[-1].domain = "my.domain"
+    with pytest.raises(ModelFileError, match=r"no way to compute my\.domain::Relu"):
+        on_cpu(model.SerializeToString())
+
+
+def test_a_second_output_is_refused() -> None:
+    import onnx
+
+    model = onnx.load_from_string(network([("MaxPool", ["start"], {"kernel_shape": [2, 2]}), ("Cast", ["places"], {"to": TensorProto.FLOAT})]))
+    model.graph.node[-2].output.append("places")
+    with pytest.raises(ModelFileError, match="a second output of MaxPool"):
+        on_cpu(model.SerializeToString())
+
+
+def test_a_fixed_batch_would_be_changed_by_padding_and_is_refused() -> None:
+    with pytest.raises(ModelFileError, match="a file of a fixed batch size"):
+        on_cpu(network([("Relu", ["start"], {})], batch=1))
+
+
+def test_what_is_no_network_is_a_model_file_error() -> None:
+    with pytest.raises(ModelFileError, match="it is no ONNX file"):
+        on_cpu(b"not a network")
+    with pytest.raises(ModelFileError, match="no input image or no output probabilities"):
+        on_cpu(network([("Relu", ["start"], {})]).replace(b"probabilities", b"probabilitiez"))
+
+
 def test_an_int8_file_is_refused_by_its_operators() -> None:
     made = network(
         [("QuantizeLinear", ["start", "scale", "zero"], {}), ("DequantizeLinear", ["n0", "scale", "zero"], {})],
@@ -280,6 +361,7 @@ def test_a_limit_of_memory_that_it_would_not_keep_is_refused(content: bytes, mon
         open_session(content, device="xla", threads=1)
 
 
+@pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
 def test_a_jax_without_cuda_is_named(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellclf.runtime.engines.xla.gpu_count", lambda: 1)
     with pytest.raises(ProviderUnavailableError, match=r"device xla: this JAX has no CUDA; pip install 'cellclf\[xla\]'"):
