@@ -78,7 +78,7 @@ results-best: install
 
 results-speed: install
 	mkdir -p build
-	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py --full --benchmark-json=build/speed.json
+	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py benchmarks/test_openvino.py --full --benchmark-json=build/speed.json
 	$(BIN)/python benchmarks/speed_page.py build/speed.json
 
 results-cpu: install
