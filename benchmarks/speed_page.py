@@ -60,8 +60,8 @@ def quicker_than_openvino(benchmarks: list[dict[str, Any]]) -> list[str]:
     return [
         "",
         f"One image in int8, the quicker of our providers against OpenVINO's own loop: {mean:.3f}, the geometric mean of {', '.join(ratios)};",
-        f"target ≥ 1: {'reached' if mean >= 1 else 'MISSED'}. The provider openvino is the same runtime: its ratios differ from 1 by what our engine adds,",
-        "and noise.",
+        f"target ≥ 1: {'reached' if mean >= 1 else 'MISSED'}. The provider openvino is the same runtime: its ratios differ from 1 by what our engine",
+        "adds, and noise.",
     ]
 
 
