@@ -76,6 +76,10 @@ class _OpenVinoSession:
         self._model = model
         self._options = options
         self._lock = Lock()
+        places = [place for place, output in enumerate(model.outputs) if "probabilities" in output.get_names()]
+        if len(model.inputs) != 1 or not places:
+            raise ModelFileError("the network has not one input, or no output probabilities")
+        self._output = places[0]
         self._compiled: dict[int, tuple[Any, queue.SimpleQueue[Any]]] = {}
         self.target = target
         self.provider = self._running(self._requests(1)[0])
@@ -84,6 +88,8 @@ class _OpenVinoSession:
         """See Session."""
         if len(images) == 0 or images.dtype != np.uint8:  # OpenVINO would turn other numbers into uint8
             raise InferenceError(f"{self.provider} wants uint8 images, at least one, and was given {len(images)} of {images.dtype}")
+        if len(images) <= _LARGEST_BATCH:
+            return self._run_part(images)
         return np.concatenate([self._run_part(part) for part in parts(images, _LARGEST_BATCH)])
 
     def _run_part(self, images: Pixels) -> npt.NDArray[np.float32]:
@@ -94,7 +100,8 @@ class _OpenVinoSession:
                 request = idle.get_nowait()
             except queue.Empty:
                 request = compiled.create_infer_request()
-            values: npt.NDArray[np.float32] = request.infer({"image": padded(images, size)}, share_inputs=True)["probabilities"]
+            # By number: looking names up takes longer than all else that is done here around a small network.
+            values: npt.NDArray[np.float32] = request.infer({0: padded(images, size)}, share_inputs=True)[self._output]
         except RuntimeError as error:
             raise InferenceError(f"{self.target} could not run a batch of {len(images)} images: {_reason(error)}") from error
         idle.put(request)
@@ -102,6 +109,8 @@ class _OpenVinoSession:
 
     def _requests(self, size: int) -> tuple[Any, "queue.SimpleQueue[Any]"]:
         """The network compiled for batches of `size`, and its idle requests."""
+        if (found := self._compiled.get(size)) is not None:
+            return found
         with self._lock:
             if size not in self._compiled:
                 shape = self._model.input("image").partial_shape

@@ -145,6 +145,8 @@ def test_without_the_package_the_extra_is_named(content: bytes, monkeypatch: pyt
 def test_what_is_no_network_is_a_model_file_error() -> None:
     with pytest.raises(ModelFileError, match="OpenVINO cannot load the network"):
         open_session(b"not a network", device="openvino", threads=1)
+    with pytest.raises(ModelFileError, match="no output probabilities"):
+        open_session(PROBE_MODEL.replace(b"probabilities", b"probabilitiez"), device="openvino", threads=1)
 
 
 @needs_openvino
