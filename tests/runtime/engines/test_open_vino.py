@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 from onnx import TensorProto, helper
 
-from cellclf.artifact.golden import golden_image
 from cellclf.artifact.verify import verify
 from cellclf.card import read_model_file
 from cellclf.data.decoding import Pixels
@@ -20,8 +19,7 @@ from cellclf.runtime.probe import PROBE_MODEL, probe_providers
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.runtime.session import open_session
 from tests.model_files import resigned, scaled_head
-
-SHIPPED = Path(__file__).resolve().parents[3] / "exported" / "blood-cells-mobilenet025.onnx"
+from tests.runtime.engines.conftest import SHIPPED
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra openvino is not installed")
 
@@ -30,22 +28,6 @@ def has_bfloat16() -> bool:
     if importlib.util.find_spec("openvino") is None:
         return False
     return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-@pytest.fixture(scope="module")
-def content() -> bytes:
-    return read_model_file(SHIPPED).content
-
-
-@pytest.fixture(scope="module")
-def images() -> Pixels:
-    card = read_model_file(SHIPPED).card
-    return np.stack([golden_image(seed, height_px=card.height_px, width_px=card.width_px) for seed in range(37)])
-
-
-@pytest.fixture(scope="module")
-def expected(content: bytes, images: Pixels) -> npt.NDArray[np.float32]:
-    return open_session(content, device="cpu", threads=1).run(images)
 
 
 @needs_openvino
