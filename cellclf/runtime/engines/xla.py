@@ -55,7 +55,8 @@ class XlaSession:
     def __init__(self, content: bytes, target: Target, device: Any, options: dict[str, str]) -> None:
         import jax
 
-        from cellclf.runtime.engines.jax_graph import Ways, program_of
+        from cellclf.runtime.engines.jax_graph import program_of
+        from cellclf.runtime.engines.jax_operators import Ways
 
         ways = Ways.of(options)
         program = program_of(content, ways)
