@@ -15,8 +15,9 @@ for step in "$@"; do
         inference) python3 -m benchmarks.gpu.inference $check $CARRIED $out --limit-s "${LIMIT_S:-560}" ${OPTIONS:-} ;;
         training)  python3 -m benchmarks.gpu.training $check $out --limit-s "${LIMIT_S:-420}" ${OPTIONS:-} ;;
         study)     python3 -m benchmarks.gpu.study $check $out --limit-s "${LIMIT_S:-560}" ${OPTIONS:-} ;;
+        product)   python3 -m benchmarks.gpu.product $check $out ;;
         best)      python3 -m benchmarks.gpu.best $check $out --limit-s "${LIMIT_S:-240}" ${OPTIONS:-} ;;
-        *)         echo "no step $step: take, ceilings, depthwise, inference, training, study, best"; false ;;
+        *)         echo "no step $step: take, ceilings, depthwise, inference, training, study, product, best"; false ;;
     esac || code=$?
     echo "== $step ended with $code after $SECONDS s"
 done

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from benchmarks.gpu.product import compared
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +65,18 @@ def test_the_graph_runs_on_xla_and_agrees_with_fp32(carry: Path, tmp_path: Path)
         assert row["max_difference"] < 0.02
         assert set(row["choice"]) == {"pointwise", "strided", "graph"}
     assert "xla             mobilenet" in out
+
+
+def test_the_command_line_answers_on_each_device_and_the_answers_are_compared(tmp_path: Path) -> None:
+    run("product", "--out", tmp_path)
+    rows = json.loads((tmp_path / "product.json").read_text())["rows"]
+    assert [(row["provider"], row["images"], row["max_difference"]) for row in rows] == [("CPUExecutionProvider", 100, 0.0)] * 2
+    assert all(row["verified"]["provider"] == "CPUExecutionProvider" for row in rows)
+
+
+def test_other_answers_are_told_apart() -> None:
+    rows: list[dict[str, Any]] = [{"answers": {"a": [0.5, 0.5]}}, {"answers": {"a": [0.25, 0.75]}}, {"invalid": "no GPU"}]
+    assert compared(rows) == [{"images": 1, "max_difference": 0.0}, {"images": 1, "max_difference": 0.25}, {"invalid": "no GPU"}]
 
 
 def test_a_second_run_does_nothing_again(carry: Path, tmp_path: Path) -> None:
