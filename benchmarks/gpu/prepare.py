@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.record import STUDY_BACKBONES, arguments, say
-from benchmarks.gpu.skeleton import calibrated_scales, fill, strip, write_skeleton
+from benchmarks.gpu.skeleton import FILL_SEED, calibrated_scales, fill, strip, write_skeleton
 from benchmarks.gpu.slim import slim_wheel
 from cellclf.artifact.golden import golden_image
 
@@ -62,14 +62,16 @@ def skeletons(options: argparse.Namespace) -> None:
 
 
 def exported_graph(backbone: str, size_px: int | None) -> Any:
-    """The fp32 graph of the study's network of this backbone, with Keras' random start."""
+    """The fp32 graph of the study's network of this backbone, with Keras' random start, the same each time."""
     from cellclf.artifact.convert import to_onnx
     from cellclf.data.request import DataRequest
     from cellclf.training.framework import require_keras
     from cellclf.training.network import build_network
     from cellclf.training.recipe import make_recipe
 
-    require_keras("tensorflow").utils.clear_session()
+    keras = require_keras("tensorflow")
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(FILL_SEED)
     recipe = make_recipe(backbone, DataRequest(data="blood-cells"), weights="none", hidden=HIDDEN, image_size_px=size_px)
     return to_onnx(build_network(recipe, classes=CLASSES, weights=None, steps_per_epoch=1).whole)
 

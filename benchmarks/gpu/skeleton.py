@@ -46,16 +46,20 @@ def strip(model: Any, scales: dict[str, float]) -> Any:
 
 
 def fill(skeleton: Any, *, seed: int = FILL_SEED, scales: dict[str, float] | None = None) -> Any:
-    """A copy with normal random weights of the stored scales (or these); the same everywhere for one seed and name."""
+    """A copy with normal random weights of the stored scales (or these); the same everywhere for one seed.
+
+    A weight is drawn by the name of what is made with it: tf2onnx numbers weights in another order each time.
+    """
     import onnx
 
     stored = {entry.key: entry.value for entry in skeleton.metadata_props}
     chosen: dict[str, float] = scales if scales is not None else json.loads(stored[SCALES_KEY])
     whole = onnx.ModelProto()
     whole.CopyFrom(skeleton)
+    made = {node.input[1]: node.output[0] for node in reversed(whole.graph.node) if node.op_type in WEIGHTED}
     for tensor in whole.graph.initializer:
         if tensor.name in chosen:
-            generator = np.random.default_rng([seed, zlib.crc32(tensor.name.encode())])
+            generator = np.random.default_rng([seed, zlib.crc32(made[tensor.name].encode())])
             values = generator.standard_normal(tuple(tensor.dims), dtype=np.float32) * np.float32(chosen[tensor.name])
             tensor.raw_data = values.astype("<f4").tobytes()
     return whole

@@ -50,7 +50,7 @@ def test_the_artifact_s_graph_runs_bound_and_agrees_with_fp32(carry: Path, tmp_p
     for row in stored["rows"]:
         assert row["provider"] == "CPUExecutionProvider"
         assert row["max_difference"] < 0.02
-        assert row["fp32_spread"] > 0.001, "the images are told apart (.009 and more seen; the random weights differ from run to run)"
+        assert row["fp32_spread"] > 0.01, "the images are told apart"
         assert all(found["choice"]["search"] in ("HEURISTIC", "EXHAUSTIVE") for found in row["tried"])
     assert "onnxruntime     mobilenet" in out
 
