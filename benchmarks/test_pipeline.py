@@ -47,10 +47,12 @@ def float_network() -> bytes:
     return bytes(network.SerializeToString())
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 16, 64])
-def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[Path], batch_size: int, rounds: int) -> None:
+@pytest.mark.parametrize(("device", "batch_size"), [("cpu", 1), ("cpu", 4), ("cpu", 16), ("cpu", 64), ("openvino", 4), ("openvino", 16)])
+def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[Path], device: str, batch_size: int, rounds: int) -> None:
     """Target: ≥ 4 times the naive loop, which gives the same labels; what two cores allow at most is most_over_naive of the bound."""
-    classifier = Classifier(MODEL, device="cpu")
+    if device == "openvino":
+        pytest.importorskip("openvino")
+    classifier = Classifier(MODEL, device=device)
     session = onnxruntime.InferenceSession(float_network(), providers=["CPUExecutionProvider"])
     size = (classifier.card.width_px, classifier.card.height_px)
     assert [classifier.labels[number] for number in naive(session, cells[:64], size)] == [
@@ -69,12 +71,12 @@ def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[P
 class Shares:
     """As many processes as cores, each with a part of the files and a one-thread classifier of its own: no hand-over, no lock, nothing shared."""
 
-    def __init__(self, paths: list[Path], processes: int) -> None:
+    def __init__(self, paths: list[Path], processes: int, device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipes, self._processes = [], []
         for number in range(processes):
             ours, theirs = context.Pipe()
-            self._processes.append(context.Process(target=_work_on, args=(theirs, paths[number::processes]), daemon=True))
+            self._processes.append(context.Process(target=_work_on, args=(theirs, paths[number::processes], device), daemon=True))
             self._processes[-1].start()
             self._pipes.append(ours)
         self.run()
@@ -93,26 +95,29 @@ class Shares:
             process.join()
 
 
-def _work_on(pipe: Any, paths: list[Path]) -> None:
+def _work_on(pipe: Any, paths: list[Path], device: str) -> None:
     """Decode and run a batch after the other, whenever told to."""
-    classifier = Classifier(MODEL, device="cpu", threads=1)
+    classifier = Classifier(MODEL, device=device, threads=1)
     while pipe.recv():
         for start in range(0, len(paths), classifier.batch_size):
             classifier.probabilities(np.stack([decode_file(path, classifier.view) for path in paths[start : start + classifier.batch_size]]))
         pipe.send(None)
 
 
-def test_the_work_conserving_bound(benchmark: Any, cells: list[Path], rounds: int) -> None:
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_the_work_conserving_bound(benchmark: Any, cells: list[Path], device: str, rounds: int) -> None:
     """Target: ≥ 90 % of what as many independent processes as cores reach, each with its part of the files and nothing to wait for.
 
     Each file is taken several times, so that a round is as long as a folder of some thousand files. A core's time alone is no bound: two cores at
     work share caches and memory, and are together slower than twice one. most_over_naive: how far the bound is above the naive loop, which no
     pipeline of this decoder and network exceeds.
     """
-    whole = Classifier(MODEL, device="cpu")
+    if device == "openvino":
+        pytest.importorskip("openvino")
+    whole = Classifier(MODEL, device=device)
     session = onnxruntime.InferenceSession(float_network(), providers=["CPUExecutionProvider"])
     files = cells * FOLDER_OF
-    shares = Shares(files, whole.threads)
+    shares = Shares(files, whole.threads, device)
 
     def loop() -> float:
         started = time.perf_counter()
