@@ -107,11 +107,15 @@ def _memory_gib() -> float | None:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit of a checkout, "-dirty" where files differ from it; None where the folder is none."""
+    """The commit of a checkout, "-dirty" where what runs differs from it; None where the folder is none. Results in docs/ run nothing."""
     if not (root / ".git").exists():
         return None
-    lines = _lines_of(["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
-    return lines[0] if lines else None
+    git = ["git", "-C", str(root)]
+    lines = _lines_of([*git, "describe", "--always", "--abbrev=12", "--exclude=*"])
+    if not lines:
+        return None
+    told = _lines_of([*git, "status", "--porcelain", "--branch", "--untracked-files=no", "--", ".", ":(exclude)docs"])
+    return lines[0] if len(told) == 1 else f"{lines[0]}-dirty"  # the branch's line alone; a status that failed vouches for nothing
 
 
 def _lines_of(command: list[str]) -> list[str]:

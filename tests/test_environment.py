@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellclf.environment import PACKAGES, Environment, _cpu_quotas, gpus, installed_versions, usable_cores
+from cellclf.environment import PACKAGES, Environment, _cpu_quotas, commit_of, gpus, installed_versions, usable_cores
 
 DISTRIBUTIONS = {distribution.name for distribution in importlib.metadata.distributions()}
 
@@ -116,6 +116,22 @@ def test_without_nvidia_smi_there_is_no_gpu_and_no_error(monkeypatch: pytest.Mon
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Environment.of_this_machine().git_commit is None
+
+
+def test_the_commit_is_dirty_where_what_runs_differs_from_it_and_not_for_results(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) is None
+    for name in ("code.py", "docs/results/page.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "x")):
+        subprocess.run([*git, *words], check=True)
+    clean = commit_of(tmp_path)
+    assert clean is not None and re.fullmatch(r"[0-9a-f]{12}", clean)
+    (tmp_path / "docs/results/page.md").write_text("2")
+    assert commit_of(tmp_path) == clean
+    (tmp_path / "code.py").write_text("2")
+    assert commit_of(tmp_path) == f"{clean}-dirty"
 
 
 def test_the_environment_says_what_a_figure_was_made_with() -> None:
