@@ -6,12 +6,13 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-__all__ = ["cache_folder", "new_file", "new_folder", "sha256_of_file", "write_csv"]
+__all__ = ["cache_folder", "locked", "new_file", "new_folder", "sha256_of_file", "write_csv"]
 
 
 def cache_folder() -> Path:
@@ -57,6 +58,47 @@ def new_folder(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of that name, a file that others of us see; gives whether it was free. It ends with the process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        stream = path.open("ab")
+        free = _lock(stream)
+        if not free or _is_still(stream, path):
+            break
+        stream.close()  # whoever held it removed the file meanwhile: what was locked is nobody's
+    try:
+        yield free
+    finally:
+        if free:
+            path.unlink(missing_ok=True)
+        stream.close()
+
+
+def _lock(stream: BinaryIO) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _is_still(stream: BinaryIO, path: Path) -> bool:
+    """Whether the open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,5 +1,7 @@
 import hashlib
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellclf.storage import cache_folder, new_file, new_folder, sha256_of_file, write_csv
+from cellclf.storage import cache_folder, locked, new_file, new_folder, sha256_of_file, write_csv
 
 
 class BrokenError(Exception):
@@ -212,3 +214,31 @@ def test_a_write_into_a_folder_that_is_a_file_is_an_os_error(tmp_path: Path) -> 
     with pytest.raises(OSError), new_file(tmp_path / "plain" / "a.txt"):
         pass
     assert names_in(tmp_path) == ["plain"]
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / ".a.lock"
+    with locked(path) as first:
+        with locked(path) as second:
+            assert (first, second) == (True, False)
+        with locked(path) as third:
+            assert not third, "who was refused took nothing away"
+    with locked(path) as again:
+        assert again
+    assert names_in(tmp_path / "runs") == []
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
+    path = tmp_path / ".a.lock"
+    script = (
+        "import sys, time, pathlib; from cellclf.storage import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])) as free: print(free, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "True\n"
+    with locked(path) as free:
+        assert not free
+    holder.kill()
+    holder.communicate()
+    with locked(path) as free:
+        assert free

@@ -220,8 +220,9 @@ def _hidden(text: str) -> tuple[int, ...]:
 
 
 def _default_name(recipe: Recipe) -> str:
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"{Path(recipe.data.data).stem}-{recipe.backbone}-{now}"
+    """Data, backbone and the time to the millisecond: runs started by one loop of a shell keep apart."""
+    now = datetime.datetime.now()
+    return f"{Path(recipe.data.data).stem}-{recipe.backbone}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
 
 
 def _read_recipe(file: str) -> Recipe:

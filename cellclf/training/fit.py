@@ -5,6 +5,7 @@ Everything random in an epoch is drawn anew from (seed, epoch), so a resumed run
 
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,8 @@ __all__ = ["Examples", "FitState", "adjusted_loss", "class_weights", "epoch_orde
 
 CHECKPOINT = "checkpoint.npz"
 _BATCHES_AHEAD = 2
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What NumPy raises on an .npz file that is not whole."""
 _LEAST_PRIOR = 1e-6
 """Share of a label below which its images teach nothing: Keras cuts probabilities at 1e-7."""
 
@@ -168,9 +171,9 @@ def load_state(folder: Path) -> FitState:
     if not (folder / CHECKPOINT).exists():
         return FitState()
     try:
-        with np.load(folder / CHECKPOINT) as stored:
+        with (folder / CHECKPOINT).open("rb") as stream, np.load(stream) as stored:
             fields = json.loads(str(stored["state"]))
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise RunError(f"{folder / CHECKPOINT} is damaged: {error}; start a new run") from error
     history = [Epoch.model_validate(row) for row in fields.pop("history")]
     return FitState(history=history, **fields)
@@ -241,6 +244,7 @@ def _watcher(keras: Any, progress: Progress, recipe: Recipe) -> Any:
             now = time.perf_counter()
             if batch == 0:
                 self.first_step_s, self.after_first = now - self.started, now
+                self.images_per_second = recipe.batch_size / self.first_step_s  # all there is where an epoch has one step
             else:
                 self.images_per_second = batch * recipe.batch_size / (now - self.after_first)
             shown = logs or {}
@@ -326,8 +330,8 @@ def _write_npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
 
 def _load_npz(variables: list[Any], path: Path, prefix: str) -> None:
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as stream, np.load(stream) as stored:
             for number, variable in enumerate(variables):
                 variable.assign(stored[f"{prefix}{number}"])
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise RunError(f"{path} does not fit this run: {error}; start a new run") from error

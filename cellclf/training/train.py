@@ -1,6 +1,8 @@
 """One run from recipe to run folder: data, network, epochs, evaluation of the kept weights. The only function most callers need is `train`."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from cellclf.data.scan import check_named
 from cellclf.environment import Environment
 from cellclf.errors import RunError
 from cellclf.evaluation.metrics import SplitMetrics, measure
-from cellclf.storage import new_file, new_folder
+from cellclf.storage import locked, new_file, new_folder
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.constant import with_constant_weights
 from cellclf.training.curves import draw_curves
@@ -43,6 +45,7 @@ class _Sitting:
     state: FitState
     progress: Progress
     started: float
+    fresh: bool
 
 
 def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Run:
@@ -50,30 +53,41 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> 
 
     Raises DataError, WeightsError, RunError before the folder is made; a killed run leaves a folder that `resume` continues.
     """
-    started = time.perf_counter()
     watcher = progress or Progress()
-    if folder.exists():
-        raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
-    AUGMENTATIONS.find(recipe.augmentation)
-    check_named(recipe.data.data)
-    require_keras()
-    weights = resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
-    prepared = prepare(recipe.data, view=recipe.view, on_progress=watcher.stage)
-    return _finish(_Sitting(Run(folder), recipe, prepared, weights, FitState(), watcher, started))
+    with _alone_in(folder):
+        if folder.exists():
+            raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
+        AUGMENTATIONS.find(recipe.augmentation)
+        check_named(recipe.data.data)
+        require_keras()
+        started = time.perf_counter()
+        weights = resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
+        prepared = prepare(recipe.data, view=recipe.view, on_progress=watcher.stage)
+        return _finish(_Sitting(Run(folder), recipe, prepared, weights, FitState(), watcher, started, fresh=True))
 
 
 def resume(run: Run, *, progress: Progress | None = None) -> Run:
     """Continue a run after its last whole epoch; a finished run is returned as it is. Raises RunError, DataError."""
-    if run.finished:
-        clear_checkpoints(run.folder)  # a kill after the last file was written leaves them behind
-        return run
-    started = time.perf_counter()
     watcher = progress or Progress()
-    setup = run.setup()
-    require_keras()
-    weights = resolve_weights(BACKBONES.find(setup.recipe.backbone), setup.recipe.weights)
-    prepared = reopen(run.manifest(), setup.data, view=setup.recipe.view, on_progress=watcher.stage)
-    return _finish(_Sitting(run, setup.recipe, prepared, weights, load_state(run.folder), watcher, started))
+    with _alone_in(run.folder):
+        if run.finished:
+            clear_checkpoints(run.folder)  # a kill after the last file was written leaves them behind
+            return run
+        setup = run.setup()
+        require_keras()
+        started = time.perf_counter()
+        weights = resolve_weights(BACKBONES.find(setup.recipe.backbone), setup.recipe.weights)
+        prepared = reopen(run.manifest(), setup.data, view=setup.recipe.view, on_progress=watcher.stage)
+        return _finish(_Sitting(run, setup.recipe, prepared, weights, load_state(run.folder), watcher, started, fresh=False))
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """While it lasts no other process trains into this run folder; raises RunError where one does."""
+    with locked(folder.with_name(f".{folder.name}.lock")) as free:
+        if not free:
+            raise RunError(f"another process is training into {folder}; give another --name, or wait for it")
+        yield
 
 
 def _finish(sitting: _Sitting) -> Run:
@@ -141,10 +155,12 @@ def _write_setup(sitting: _Sitting, network: Network) -> None:
         batch_norm_momentum=network.batch_norm_momentum,
     )
     run = sitting.run
-    if run.folder.exists():
+    if not sitting.fresh:
         if run.setup().weights_sha256 != setup.weights_sha256:
             raise RunError(f"the pretrained weights at {sitting.weights} are not those that {run.name} started from")
         return
+    if run.folder.exists():
+        raise RunError(f"{run.folder} was made by something else meanwhile; give another --name")
     with new_folder(run.folder) as temporary:
         setup.write(temporary / "recipe.json")
         sitting.prepared.manifest.write(temporary / "manifest.csv")

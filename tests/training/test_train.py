@@ -14,6 +14,7 @@ from PIL import Image
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import BadImagesError, RunError
 from cellclf.evaluation.scores import cross_entropy
+from cellclf.training.fit import CHECKPOINT
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import make_recipe
 from cellclf.training.run import Run, find_run, newest_run
@@ -90,6 +91,30 @@ def test_an_existing_run_folder_is_never_written_into(finished_run: Run) -> None
         train(small_recipe(), finished_run.folder)
 
 
+def test_two_processes_never_train_into_one_run_folder(tmp_path: Path, sample_folder: Path) -> None:
+    """While one trains, neither a new run of that name nor a resume begins; before its folder is there and after."""
+    assert sample_folder.is_dir()
+    refused: list[str] = []
+
+    class Meddler(Progress):
+        def stage(self, name: str, done: int, total: int) -> None:
+            meddle()
+
+        def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+            meddle()
+
+    def meddle() -> None:
+        for attempt in (lambda: train(small_recipe(seed=1), tmp_path / "run"), lambda: resume(Run(tmp_path / "run"))):
+            with pytest.raises(RunError, match="another process is training into") as caught:
+                attempt()
+            refused.append(str(caught.value))
+
+    run = train(small_recipe(), tmp_path / "run", progress=Meddler())
+    assert run.finished and len(refused) >= 4
+    assert run.setup().recipe.seed == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_broken_image_stops_the_run_before_its_folder_is_made(tmp_path: Path, sample_folder: Path) -> None:
     broken = sample_folder / "TRAIN" / "MONOCYTE" / "slide99_0001.jpeg"
     broken.write_bytes(b"\xff\xd8 cut")
@@ -110,6 +135,12 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, s
     stopped = Run(tmp_path / "stopped")
     assert not stopped.finished
     assert [row.epoch for row in stopped.history()] == [1]
+    kept = (stopped.folder / CHECKPOINT).read_bytes()
+    for damaged in (kept[: len(kept) // 2], b""):
+        (stopped.folder / CHECKPOINT).write_bytes(damaged)
+        with pytest.raises(RunError, match=r"checkpoint.npz is damaged: .*; start a new run"):
+            resume(stopped)
+    (stopped.folder / CHECKPOINT).write_bytes(kept)
     resumed = resume(stopped)
     assert losses(resumed) == losses(whole)
     np.testing.assert_array_equal(probabilities(resumed, "test")[0], probabilities(whole, "test")[0])
