@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cellclf.card import Estimate
 from cellclf.documents import Document
@@ -22,6 +22,11 @@ EXTRA_INFO_KEY = "measurement"
 MeasuredPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 """What a network was run in; bf16 is no precision of an exported file, but an engine may choose it."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_READ_PERCENTILES = {"50", "95"}
+"""Of a call's milliseconds: those that a report and a choice read."""
+
 Made = Literal["exported", "skeleton"]
 """A trained file, or a network of the right shape with random weights: as quick, but without an accuracy."""
 
@@ -34,16 +39,18 @@ class MeasuredAccuracy(Document):
     the same.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     dataset: str
     split: str
-    images: int
-    accuracy: float
-    balanced_accuracy: float
-    difference_to_fp32_points: float | None = None
-    same_labels_as_fp32: float | None = None
-    balanced_accuracy_low: float | None = None
-    balanced_accuracy_high: float | None = None
-    groups: int | None = None
+    images: PositiveInt
+    accuracy: Share
+    balanced_accuracy: Share
+    difference_to_fp32_points: Annotated[float, Field(ge=-100, le=100)] | None = None
+    same_labels_as_fp32: Share | None = None
+    balanced_accuracy_low: Share | None = None
+    balanced_accuracy_high: Share | None = None
+    groups: PositiveInt | None = None
 
     @property
     def balanced(self) -> Estimate:
@@ -65,17 +72,19 @@ class Measurement(Document):
     to be found from `gpu`, the card that it ran on (None: it ran on the CPU), or the machine's `cores`. None: not measured.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     backbone: str
-    image_size_px: int
-    labels: int
+    image_size_px: PositiveInt
+    labels: PositiveInt
     precision: MeasuredPrecision
     provider: str
-    batch: int
-    threads: int
-    calls: int
-    latency_ms: dict[str, float]
-    images_per_second: float = Field(gt=0)
-    file_size_mb: float
+    batch: PositiveInt
+    threads: PositiveInt
+    calls: PositiveInt
+    latency_ms: dict[str, PositiveFloat]
+    images_per_second: PositiveFloat
+    file_size_mb: PositiveFloat
     model: str
     hardware: str
     made: Made = "exported"
@@ -84,18 +93,25 @@ class Measurement(Document):
     data_fingerprint: str = ""
     engine: str = "onnxruntime"
     steady: bool = True
-    windows_images_per_second: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    spread: float | None = None
-    sessions: int = 1
-    load_s: float | None = None
-    cold_start_s: float | None = None
-    peak_ram_mb: float | None = None
-    gpu_memory_mb: float | None = None
-    joules_per_image: float | None = None
+    windows_images_per_second: tuple[PositiveFloat, ...] = ()
+    spread: NonNegativeFloat | None = None
+    sessions: PositiveInt = 1
+    load_s: NonNegativeFloat | None = None
+    cold_start_s: NonNegativeFloat | None = None
+    peak_ram_mb: NonNegativeFloat | None = None
+    gpu_memory_mb: NonNegativeFloat | None = None
+    joules_per_image: NonNegativeFloat | None = None
     accuracy: MeasuredAccuracy | None = None
     machine: str = ""
-    cores: int | None = None
+    cores: PositiveInt | None = None
     gpu: str | None = None
+
+    @field_validator("latency_ms")
+    @classmethod
+    def _has_what_is_read(cls, values: dict[str, float]) -> dict[str, float]:
+        if missing := _READ_PERCENTILES - set(values):
+            raise ValueError(f"lacks the percentile {', '.join(sorted(missing))}")
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -136,7 +152,7 @@ def read_measurements(path: Path) -> tuple[Measurement, ...]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = [row["extra_info"][EXTRA_INFO_KEY] for row in content["benchmarks"] if EXTRA_INFO_KEY in row["extra_info"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or f"it is no pytest-benchmark JSON ({type(error).__name__})"
         raise StoredFileError(f"{path} cannot be read: {reason}") from error
     if not found:

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ from cellclf.artifact.golden import golden_image
 from cellclf.card import read_model_file
 from cellclf.runtime.classifier import Classifier
 from cellclf.runtime.plan import Machine, Plan, load_plan, plan_path
+from cellclf.runtime.providers import PROVIDERS, Target
 
 SHIPPED = Path(__file__).resolve().parents[2] / "exported" / "blood-cells-mobilenet025.onnx"
 
@@ -69,6 +72,8 @@ def test_a_plan_shares_out_threads_batches_and_the_provider(fingerprint: str, mo
         return real(content, **(wanted | {"options": None}))
 
     monkeypatch.setattr("cellclf.runtime.classifier.open_session", recorded)
+    row = dataclasses.replace(PROVIDERS["cpu"], variants=({"some": "option"},))
+    monkeypatch.setattr("cellclf.runtime.plan.parse_device", lambda _: Target(row))
     plan_for(fingerprint, options={"some": "option"}).write(plan_path(fingerprint))
     classifier = Classifier(SHIPPED)
     assert len(list(classifier.predict_many(["missing.png"] * 11))) == 11
@@ -96,3 +101,22 @@ def test_a_damaged_plan_is_not_used_and_that_is_said(fingerprint: str) -> None:
     plan, line = load_plan(fingerprint)
     assert plan is None
     assert line is not None and "plan: not used" in line and str(path) in line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threads": 0}, {"sessions": 0}, {"single_threads": -3}, {"threads": 10_000}, {"single_threads": 10_000}, {"batch": -5}, {"batch": 10**8},
+        {"device": "cuda"}, {"device": "foo"}, {"device": "auto"}, {"options": {"foo": "1"}}, {"images_per_second": float("nan")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_plan_that_cannot_have_been_measured_here_is_not_used_and_that_is_said(fingerprint: str, change: dict[str, object]) -> None:
+    path = plan_path(fingerprint)
+    plan_for(fingerprint, machine=Machine.this().model_copy(update={"gpus": 0})).write(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    notes: list[str] = []
+    classifier = Classifier(SHIPPED, on_note=notes.append)
+    assert classifier.plan is None
+    assert "plan: not used" in notes[0] and str(path) in notes[0]
+    assert len(list(classifier.predict_many(["missing.png"]))) == 1

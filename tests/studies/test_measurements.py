@@ -57,10 +57,28 @@ def test_a_throughput_of_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("latency_ms", {"50": float("nan"), "95": 3.0}), ("latency_ms", {"50": -3.0, "95": 3.0}), ("latency_ms", {"50": 1.0}),
+        ("images_per_second", float("inf")), ("cores", 0), ("cores", -4), ("joules_per_image", -5.0), ("joules_per_image", float("nan")),
+        ("threads", 0), ("sessions", -2), ("batch", 0), ("file_size_mb", -1.0), ("windows_images_per_second", [0.0]),
+        ("accuracy", {"dataset": "x", "split": "test", "images": 3, "accuracy": 7.0, "balanced_accuracy": 0.5}),
+        ("accuracy", {"dataset": "x", "split": "test", "images": -3, "accuracy": 0.7, "balanced_accuracy": 0.5}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_no_measurement_can_have_given_is_refused_by_its_field(tmp_path: Path, field: str, value: object) -> None:
+    file = write(tmp_path / "b.json", {EXTRA_INFO_KEY: RECORD.model_dump(mode="json") | {field: value}})
+    with pytest.raises(StoredFileError, match=f"a measurement in .*b.json cannot be read: {field}"):
+        read_measurements(file)
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ("{", "no pytest-benchmark JSON"),
         ("[]", "no pytest-benchmark JSON"),
+        ("[" * 200_000, "no pytest-benchmark JSON"),
         ('{"benchmarks": []}', "holds no measurement"),
         ('{"benchmarks": [{"extra_info": {"measurement": {"backbone": "x"}}}]}', "a measurement in"),
     ],
