@@ -8,7 +8,7 @@ import typer
 
 from cellclf.cli import options
 from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
-from cellclf.cli.cost_options import PriceOption, PricePerHourOption, UtilisationOption, assumptions
+from cellclf.cli.cost_options import DecodeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
 from cellclf.report.choice import choose
@@ -18,7 +18,7 @@ from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.cost_tables import cost_text
 from cellclf.report.deployments import MOST_POINTS_LOST
 from cellclf.report.eligible import eligible_runs, eligible_study
-from cellclf.report.prices import USUAL_ASSUMPTIONS
+from cellclf.report.prices import USUAL_ASSUMPTIONS, decoding
 from cellclf.studies.measurements import Measurement, read_measurements
 from cellclf.studies.plan import PLAN_FILE, open_study
 from cellclf.training.run import find_run, runs_in
@@ -37,6 +37,7 @@ def choose_command(
     price_per_hour: PricePerHourOption = None,
     price: PriceOption = None,
     utilisation: UtilisationOption = 0.5,
+    decode_ms: DecodeOption = 0,
     benchmarks: Annotated[list[str] | None, typer.Option(help="JSON of pytest benchmarks/ --benchmark-json; several times.")] = None,
     by: Annotated[str, typer.Option(help="validation | test: the split whose figure decides.")] = "validation",
     factor: Annotated[str, typer.Option(help="Fields of the recipe in which runs may differ, joined by commas.")] = "backbone",
@@ -78,6 +79,7 @@ def choose_command(
         utilisation=utilisation,
         lifetime_images=USUAL_ASSUMPTIONS.lifetime_images,
         grams_per_kwh=USUAL_ASSUMPTIONS.grams_per_kwh,
+        decode_ms=decode_ms,
     )
     found = choose(candidates, measured, limits, by=split, notes=notes, assumed=assumed)
     if picture is not None:
@@ -127,7 +129,7 @@ def _print_assumptions(choice: Choice) -> None:
     ways = [each.deployment for each in (*choice.kept, *choice.excluded) if each.deployment]
     prices = dict.fromkeys(way.price.said for way in ways if way.price)
     if prices:
-        text = f"cost of a million images at a utilisation of {choice.assumed.utilisation:g}; {'; '.join(prices)}"
+        text = f"cost of a million images at a utilisation of {choice.assumed.utilisation:g}, {decoding(choice.assumed)}; {'; '.join(prices)}"
         out.print(f"{text}; in brackets at the quickest and slowest measured window", style="dim")
     if any(way.precision != "fp32" for way in ways):
         text = (

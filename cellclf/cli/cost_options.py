@@ -1,5 +1,6 @@
 """Options of what turns measurements into money, which `report`, `study report` and `choose` share."""
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,12 +10,12 @@ from cellclf.errors import StudyError
 if TYPE_CHECKING:
     from cellclf.report.prices import Assumptions
 
-__all__ = ["GramsOption", "LifetimeOption", "PriceOption", "PricePerHourOption", "UtilisationOption", "assumptions"]
+__all__ = ["DecodeOption", "GramsOption", "LifetimeOption", "PriceOption", "PricePerHourOption", "UtilisationOption", "assumptions"]
 
 _COST_PANEL = "Cost"
 
 PricePerHourOption = Annotated[
-    float | None, typer.Option(min=0, help="What the whole CPU machine costs an hour. Default: a round price a core.", rich_help_panel=_COST_PANEL)
+    float | None, typer.Option(help="What the whole CPU machine costs an hour. Default: a round price a core.", rich_help_panel=_COST_PANEL)
 ]
 PriceOption = Annotated[
     list[str] | None,
@@ -24,23 +25,43 @@ UtilisationOption = Annotated[
     float, typer.Option(min=0.001, max=1, help="Share of the paid time in which the machine answers images.", rich_help_panel=_COST_PANEL)
 ]
 LifetimeOption = Annotated[int, typer.Option(min=1, help="Images over which the cost of a training is spread.", rich_help_panel=_COST_PANEL)]
-GramsOption = Annotated[float, typer.Option(min=0, help="CO₂ of a kilowatt-hour, g.", rich_help_panel=_COST_PANEL)]
+GramsOption = Annotated[float, typer.Option(help="CO₂ of a kilowatt-hour, g.", rich_help_panel=_COST_PANEL)]
+DecodeOption = Annotated[
+    float,
+    typer.Option(
+        help="Milliseconds of a core to read, decode and resize a file, added to each image. 0: images lie decoded in memory.",
+        rich_help_panel=_COST_PANEL,
+    ),
+]
 
 
 def assumptions(
-    *, price_per_hour: float | None, price: list[str] | None, utilisation: float, lifetime_images: int, grams_per_kwh: float
+    *,
+    price_per_hour: float | None,
+    price: list[str] | None,
+    utilisation: float,
+    lifetime_images: int,
+    grams_per_kwh: float,
+    decode_ms: float,
 ) -> "Assumptions":
-    """Options as Assumptions; raises StudyError naming what is no price."""
+    """Options as Assumptions; raises StudyError naming what is no price, and no number that can be counted with."""
     from cellclf.report.prices import Assumptions
 
-    if price_per_hour == 0:
-        raise StudyError("--price-per-hour 0 is no price; give what the machine costs an hour")
+    if price_per_hour is not None and not (price_per_hour > 0 and math.isfinite(price_per_hour)):
+        raise StudyError(f"--price-per-hour {price_per_hour:g} is no price; give what the machine costs an hour")
+    for name, value in (("--grams-per-kwh", grams_per_kwh), ("--decode-ms", decode_ms)):
+        if not (value >= 0 and math.isfinite(value)):
+            raise StudyError(f"{name} {value:g} must be 0 or more")
+    named = [_named(text) for text in price or []]
+    if twice := [name for place, (name, _) in enumerate(named) if name in dict(named[:place])]:
+        raise StudyError(f"--price {twice[0]} is given twice")
     return Assumptions(
         price_per_hour=price_per_hour,
-        prices=dict(_named(text) for text in price or []),
+        prices=dict(named),
         utilisation=utilisation,
         lifetime_images=lifetime_images,
         grams_per_kwh=grams_per_kwh,
+        decode_ms=decode_ms,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cellclf.cli import options
 from cellclf.cli.console import err, note, out, print_json, relative
-from cellclf.cli.cost_options import GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
+from cellclf.cli.cost_options import DecodeOption, GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.errors import CellclfError, StudyError
 from cellclf.studies.plan import PLAN_FILE
 from cellclf.training.run import Run, find_run, runs_in
@@ -59,6 +59,7 @@ def report(
     utilisation: UtilisationOption = 0.5,
     lifetime_images: LifetimeOption = 10_000_000,
     grams_per_kwh: GramsOption = 400.0,
+    decode_ms: DecodeOption = 0,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -87,7 +88,12 @@ def report(
         pictures=pictures,
         benchmarks=benchmarks,
         assumed=assumptions(
-            price_per_hour=price_per_hour, price=price, utilisation=utilisation, lifetime_images=lifetime_images, grams_per_kwh=grams_per_kwh
+            price_per_hour=price_per_hour,
+            price=price,
+            utilisation=utilisation,
+            lifetime_images=lifetime_images,
+            grams_per_kwh=grams_per_kwh,
+            decode_ms=decode_ms,
         ),
         as_json=as_json,
         named=bool(named),
@@ -115,7 +121,7 @@ def write(
     """Collect, write and tell; exits with 3 where a run could not be used. named: whether each run was asked for by name."""
     from cellclf.report.mistakes import thumbnails
     from cellclf.report.page import require_libraries, write_report
-    from cellclf.report.prices import check_names
+    from cellclf.report.prices import check_assumptions
     from cellclf.report.tables import alike
     from cellclf.studies.measurements import read_measurements
 
@@ -123,7 +129,7 @@ def write(
         raise CellclfError("--pictures cannot be given with --markdown-only: report.md never shows images of the data")
     require_libraries()
     measurements = [each for path in benchmarks or [] for each in read_measurements(path)]
-    check_names(assumed, measurements)
+    check_assumptions(assumed, measurements)
     collected = collect()
     found = collected.report
     shown = {}

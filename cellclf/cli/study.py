@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cellclf.cli import options
 from cellclf.cli.console import clock, err, interval, note, out, plain_table, print_json, relative
-from cellclf.cli.cost_options import GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
+from cellclf.cli.cost_options import DecodeOption, GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.cli.report import (
     REPORT_FOLDER,
     BenchmarksOption,
@@ -149,6 +149,7 @@ def report(
     utilisation: UtilisationOption = 0.5,
     lifetime_images: LifetimeOption = 10_000_000,
     grams_per_kwh: GramsOption = 400.0,
+    decode_ms: DecodeOption = 0,
     runs: options.RunsOption = "runs",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -174,7 +175,12 @@ def report(
         pictures=pictures,
         benchmarks=benchmarks,
         assumed=assumptions(
-            price_per_hour=price_per_hour, price=price, utilisation=utilisation, lifetime_images=lifetime_images, grams_per_kwh=grams_per_kwh
+            price_per_hour=price_per_hour,
+            price=price,
+            utilisation=utilisation,
+            lifetime_images=lifetime_images,
+            grams_per_kwh=grams_per_kwh,
+            decode_ms=decode_ms,
         ),
         as_json=as_json,
     )

@@ -9,7 +9,7 @@ from cellclf.report.calling import Called, call, figure, sensitivity
 from cellclf.report.comparing import Candidate, same_images
 from cellclf.report.contenders import Choice, Contender, Limits
 from cellclf.report.deployments import MOST_POINTS_LOST, Deployment, deployments, ways_of
-from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions, check_names
+from cellclf.report.prices import CPU, USUAL_ASSUMPTIONS, Assumptions, check_assumptions
 from cellclf.studies.measurements import Measurement
 
 __all__ = ["choose"]
@@ -31,7 +31,7 @@ def choose(
     measured = tuple(measurements)
     if any(limit is not None for limit in (limits.max_latency_ms, limits.max_size_mb, limits.max_cost)) and not measured:
         raise StudyError("limits of latency, size or cost need measurements: give --benchmarks FILE.json, made by pytest benchmarks/")
-    check_names(assumed, measured)
+    check_assumptions(assumed, measured)
     ways = deployments(measured, assumed)
     called = [call(candidate, limits) for candidate in candidates]
     contenders = [contender for each in called for contender in _contenders(each, ways, limits, by)]
@@ -95,7 +95,7 @@ def _over(way: Deployment, limits: Limits) -> tuple[str, ...]:
         if limit is not None and value is not None and value > limit
     ]
     if limits.max_cost is not None and way.cost_per_million is None:
-        over.append("its machine has no price: give --price or --price-per-hour")
+        over.append(f"its machine has no price: give --price '{way.gpu}=X'" if way.gpu else f"its machine has no price: give --price {CPU}=X")
     if not way.steady:
         over.append("its measurement is not steady" + (f": windows differ by {100 * way.spread:.0f} %" if way.spread is not None else ""))
     return tuple(over)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cellclf.report.cost import Cost, carbon_per_million, energy_per_million
 from cellclf.report.costing import Costs, MeasuredCost, ModelCost
 from cellclf.report.deployments import MOST_POINTS_LOST, Deployment
+from cellclf.report.prices import decoding
 from cellclf.report.tables import Cell, Table, network_title
 from cellclf.report.words import clock, estimate, figure
 from cellclf.studies.measurements import Measurement
@@ -35,6 +36,8 @@ WAYS_NOTE = (
 )
 """How to read the table of every way."""
 
+_DECODED_BY = " On a CPU the cores that answer do it, too; beside a GPU its host's cores do, meanwhile. Speeds and latencies are of images in memory."
+
 _NONE, _MISSING, _MINUS = "–", "not measured", "\N{MINUS SIGN}"
 
 
@@ -46,6 +49,7 @@ def assumptions(costs: Costs) -> tuple[str, ...]:
         f"Prices (--price NAME=X, --price-per-hour): {'; '.join(priced)}.",
         f"Utilisation {100 * assumed.utilisation:g} % (--utilisation): of the paid time the machine answers images for this share, at the "
         "throughput measured with its best batch. The whole machine is paid, also where not all of its cores are used.",
+        f"{decoding(assumed).capitalize()}.{_DECODED_BY if assumed.decode_ms else ''}",
         f"A training is spread over {assumed.lifetime_images:,} images (--lifetime-images); it is that of one run, the machine's price times its "
         "learning time.",
         "In brackets: at the quickest and the slowest measured window; where there are none, windows were not kept.",
@@ -241,7 +245,7 @@ def _together(model: ModelCost) -> str:
 def _way(way: Deployment | None) -> Cell:
     if way is None or way.price is None:
         return Cell(_NONE)
-    return Cell(way.describe, f"{_round(way.images_per_second)} images/s, {money(way.price.per_hour)} {way.price.currency} an hour")
+    return Cell(way.describe, f"{_round(way.paid_images_per_second)} images/s, {money(way.price.per_hour)} {way.price.currency} an hour")
 
 
 def _cost(cost: Cost | None) -> Cell:

@@ -8,7 +8,7 @@ from cellclf.evaluation.paired import Spread
 from cellclf.report.cost import Cost, amortised_per_million, break_even, carbon_per_million, cost_of, energy_per_million, images_a_day, training_cost
 from cellclf.report.deployments import Deployment, deployments, ways_of
 from cellclf.report.figures import Figure, ModelFigures, Section
-from cellclf.report.prices import Assumptions, Price, measured_price, price_of
+from cellclf.report.prices import Assumptions, Price, check_assumptions, measured_price, price_of, rate_with_decoding
 from cellclf.studies.measurements import Measurement
 
 __all__ = ["BreakEven", "Costs", "MeasuredCost", "ModelCost", "cost_everything"]
@@ -93,8 +93,9 @@ class Costs(Document):
 
 
 def cost_everything(sections: Sequence[Section], measurements: Iterable[Measurement], assumed: Assumptions) -> Costs:
-    """Cost of every measurement and of every model."""
+    """Cost of every measurement and of every model; raises StudyError, UnknownNameError where the assumptions are not of these."""
     measured = tuple(measurements)
+    check_assumptions(assumed, measured, _trained_on_cores(sections))
     ways = deployments(measured, assumed)
     priced = tuple(_priced(each, assumed) for each in measured)
     models = tuple(_model(section, model, ways, assumed) for section in sections for model in section.models)
@@ -113,14 +114,19 @@ def cost_everything(sections: Sequence[Section], measurements: Iterable[Measurem
 
 def _priced(measured: Measurement, assumed: Assumptions) -> MeasuredCost:
     price, joules = measured_price(assumed, measured), measured.joules_per_image
-    windows = measured.windows_images_per_second
+    rate, *windows = (rate_with_decoding(assumed, measured, each) for each in (measured.images_per_second, *measured.windows_images_per_second))
     return MeasuredCost(
         measured=measured,
         price=price,
-        cost=price and cost_of(measured.images_per_second, windows, price.per_hour, utilisation=assumed.utilisation),
+        cost=price and cost_of(rate, windows, price.per_hour, utilisation=assumed.utilisation),
         kwh_per_million=None if joules is None else energy_per_million(joules),
         co2_g_per_million=None if joules is None else carbon_per_million(joules, assumed.grams_per_kwh),
     )
+
+
+def _trained_on_cores(sections: Sequence[Section]) -> set[int]:
+    models = [model for section in sections for model in section.models]
+    return {model.trained_cores for model in models if model.trained_gpu is None and model.trained_cores is not None}
 
 
 def _model(section: Section, model: ModelFigures, ways: dict[tuple[str, int], tuple[Deployment, ...]], assumed: Assumptions) -> ModelCost:
@@ -170,9 +176,9 @@ def _break_even(backbone: str, image_size_px: int, ways: Sequence[Deployment], a
         reason = f"no steady measurement with a price on {'a CPU' if cpu is None else 'a GPU'}"
     else:
         images = break_even(
-            cpu_images_a_day=images_a_day(cpu.images_per_second, utilisation=assumed.utilisation),
+            cpu_images_a_day=images_a_day(cpu.paid_images_per_second, utilisation=assumed.utilisation),
             cpu_price_per_hour=cpu.price.per_hour,
-            gpu_images_a_day=images_a_day(gpu.images_per_second, utilisation=assumed.utilisation),
+            gpu_images_a_day=images_a_day(gpu.paid_images_per_second, utilisation=assumed.utilisation),
             gpu_price_per_hour=gpu.price.per_hour,
         )
         reason = "" if images is not None else "never: the GPU is full before it pays"

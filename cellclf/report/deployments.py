@@ -7,7 +7,7 @@ from typing import Literal
 from cellclf.card import Estimate
 from cellclf.documents import Document
 from cellclf.report.cost import Cost, cost_of
-from cellclf.report.prices import Assumptions, Price, measured_price
+from cellclf.report.prices import Assumptions, Price, measured_price, rate_with_decoding
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import MeasuredAccuracy, Measurement
 
@@ -23,7 +23,7 @@ class Deployment(Document):
     """How a network can be run, as measured: latency of the smallest batch (95th percentile), throughput and cost of the best batch.
 
     steady: whether the windows of both agreed; spread: the largest relative difference of the throughput's. price, cost_per_million: None where the
-    machine has no price. joules_per_image: None where it was not measured.
+    machine has no price. joules_per_image: None where it was not measured. from_files_per_second: with decoding, None where none was assumed.
 
     file, file_sha256, recipe_fingerprint, data_fingerprint: what was measured and whose run it is of; '' where it was random weights, another model's
     file, or not kept. measured: what that very file answers so, None where that was not measured. accuracy: the balanced accuracy that may stand
@@ -47,6 +47,7 @@ class Deployment(Document):
     price: Price | None
     cost_per_million: Cost | None
     joules_per_image: float | None
+    from_files_per_second: float | None = None
     file: str = ""
     file_sha256: str = ""
     recipe_fingerprint: str = ""
@@ -59,6 +60,11 @@ class Deployment(Document):
     def on_gpu(self) -> bool:
         """Whether a card runs it."""
         return self.gpu is not None
+
+    @property
+    def paid_images_per_second(self) -> float:
+        """The throughput that the cost is of."""
+        return self.images_per_second if self.from_files_per_second is None else self.from_files_per_second
 
     @property
     def keeps_accuracy(self) -> bool:
@@ -143,6 +149,7 @@ def _deployment(rows: Sequence[Measurement], assumed: Assumptions, accuracy: Mea
     first = min(rows, key=lambda row: (not row.steady, row.batch))
     best = max(rows, key=lambda row: (row.steady, row.images_per_second))
     price = measured_price(assumed, best)
+    rate, *windows = (rate_with_decoding(assumed, best, each) for each in (best.images_per_second, *best.windows_images_per_second))
     return Deployment(
         engine=first.engine,
         precision=first.precision,
@@ -159,8 +166,9 @@ def _deployment(rows: Sequence[Measurement], assumed: Assumptions, accuracy: Mea
         steady=first.steady and best.steady,
         spread=best.spread,
         price=price,
-        cost_per_million=price and cost_of(best.images_per_second, best.windows_images_per_second, price.per_hour, utilisation=assumed.utilisation),
+        cost_per_million=price and cost_of(rate, windows, price.per_hour, utilisation=assumed.utilisation),
         joules_per_image=best.joules_per_image,
+        from_files_per_second=rate if assumed.decode_ms else None,
         file=first.model if first.made == "exported" else "",
         file_sha256=first.file_sha256,
         recipe_fingerprint=first.recipe_fingerprint,

@@ -4,13 +4,26 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from cellclf.documents import Document
+from cellclf.errors import StudyError
 from cellclf.studies.measurements import Measurement
 from cellclf.tables import Table
 
-__all__ = ["CPU", "PRICES", "USUAL_ASSUMPTIONS", "Assumptions", "MachineKind", "Price", "check_names", "measured_price", "price_of"]
+__all__ = [
+    "CPU",
+    "PRICES",
+    "USUAL_ASSUMPTIONS",
+    "Assumptions",
+    "MachineKind",
+    "Price",
+    "check_assumptions",
+    "decoding",
+    "measured_price",
+    "price_of",
+    "rate_with_decoding",
+]
 
 CPU = "cpu-core"
 """The row that CPU machines are priced by."""
@@ -56,13 +69,17 @@ class Assumptions(Document):
     price_per_hour: of the whole CPU machine, before the table's price of its cores. prices: by row of PRICES, or by the machine or GPU that a
     measurement names. utilisation: share of the paid time in which the machine answers images at its measured throughput. lifetime_images: over how
     many images a training is spread. grams_per_kwh: CO₂ of the electricity, a round figure; a country's own may be a tenth or the double of it.
+    decode_ms: milliseconds of one core to read, decode and resize an image's file; 0: images lie decoded in memory.
     """
 
-    price_per_hour: float | None = None
-    prices: dict[str, float] = Field(default_factory=dict)
-    utilisation: float = 0.5
-    lifetime_images: int = 10_000_000
-    grams_per_kwh: float = 400.0
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    price_per_hour: PositiveFloat | None = None
+    prices: dict[str, PositiveFloat] = Field(default_factory=dict)
+    utilisation: float = Field(default=0.5, gt=0, le=1)
+    lifetime_images: PositiveInt = 10_000_000
+    grams_per_kwh: NonNegativeFloat = 400.0
+    decode_ms: NonNegativeFloat = 0.0
 
 
 USUAL_ASSUMPTIONS = Assumptions()
@@ -104,12 +121,47 @@ def measured_price(assumed: Assumptions, measured: Measurement) -> Price | None:
     return price_of(assumed, machine=measured.machine, gpu=measured.card, cores=measured.machine_cores)
 
 
-def check_names(assumed: Assumptions, measurements: Iterable[Measurement]) -> None:
-    """Raise UnknownNameError for a price of what is neither in PRICES nor measured."""
-    known = {name for measured in measurements for name in (measured.machine, measured.gpu) if name}
+def decoding(assumed: Assumptions) -> str:
+    """Where a cost takes the images from, in words."""
+    if not assumed.decode_ms:
+        return "images decoded in memory: what reading, decoding and resizing files takes comes on top (--decode-ms)"
+    return f"images from files: {assumed.decode_ms:g} ms of a core each to read, decode and resize (--decode-ms)"
+
+
+def rate_with_decoding(assumed: Assumptions, measured: Measurement, rate: float) -> float:
+    """Images a second from files where `rate` is that of images in memory: on a CPU the cores that answer decode, too; beside a GPU its host's do.
+
+    Raises StudyError where decoding is asked for and how many cores a GPU's host has was not kept.
+    """
+    if not assumed.decode_ms:
+        return rate
+    core_s = assumed.decode_ms / 1000
+    if measured.card is None:
+        return 1 / (1 / rate + core_s / (measured.threads * measured.sessions))
+    if measured.machine_cores is None:
+        raise StudyError(f"--decode-ms: the measurements on {measured.card} do not tell how many cores its host has, which decode the images")
+    return min(rate, measured.machine_cores / core_s)
+
+
+def check_assumptions(assumed: Assumptions, measurements: Iterable[Measurement], trained_on_cores: Iterable[int] = ()) -> None:
+    """Raise UnknownNameError for a price of what is neither in PRICES nor measured, StudyError for a price that would be of several machines.
+
+    trained_on_cores: of the CPU machines that trained the models.
+    """
+    found = tuple(measurements)
+    known = {name for measured in found for name in (measured.machine, measured.gpu) if name}
     for name in assumed.prices:
         if name not in known:
             PRICES.find(name)
+    if assumed.price_per_hour is None:
+        return
+    if CPU in assumed.prices:
+        raise StudyError(f"--price-per-hour and --price {CPU} both give a CPU machine's price; give one of them")
+    cores = {measured.machine_cores for measured in found if measured.card is None and measured.machine not in assumed.prices}
+    cores |= set(trained_on_cores)
+    if len(cores) > 1:
+        told = ", ".join(sorted("unknown" if count is None else str(count) for count in cores))
+        raise StudyError(f"--price-per-hour is one machine's price, and these CPU machines differ in their cores ({told}); give --price {CPU}=X")
 
 
 def _kind_of(gpu: str | None) -> MachineKind | None:

@@ -308,7 +308,7 @@ def test_ways_belong_to_a_file_and_only_speed_is_taken_from_another() -> None:
 
 def test_a_card_without_a_price_cannot_keep_a_limit_of_cost(runs: list[Run]) -> None:
     found = chosen(runs[:2], [measurement("resnet50", 1.0, provider="CUDAExecutionProvider", gpu="Unheard Of 9")], max_cost=100)
-    assert found.excluded[0].excluded == ("its machine has no price: give --price or --price-per-hour",)
+    assert found.excluded[0].excluded == ("its machine has no price: give --price 'Unheard Of 9=X'",)
 
 
 def test_what_nothing_beats_in_both_is_joined(runs: list[Run]) -> None:

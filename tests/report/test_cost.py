@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellclf.errors import UnknownNameError
+from cellclf.errors import StudyError, UnknownNameError
 from cellclf.report.cost import (
     amortised_per_million,
     break_even,
@@ -15,7 +15,7 @@ from cellclf.report.cost import (
     images_a_day,
     training_cost,
 )
-from cellclf.report.prices import PRICES, Assumptions, check_names, measured_price, price_of
+from cellclf.report.prices import PRICES, Assumptions, check_assumptions, measured_price, price_of, rate_with_decoding
 from tests.report.test_page import MEASUREMENT
 
 
@@ -116,6 +116,30 @@ def test_a_measurement_on_a_gpu_whose_name_was_not_kept_is_never_priced_as_a_cpu
 
 
 def test_a_price_of_an_unknown_machine_is_refused() -> None:
-    check_names(Assumptions(prices={"rack 7": 2.0, "gpu-l4": 1.0}), [MEASUREMENT.model_copy(update={"machine": "rack 7"})])
+    check_assumptions(Assumptions(prices={"rack 7": 2.0, "gpu-l4": 1.0}), [MEASUREMENT.model_copy(update={"machine": "rack 7"})])
     with pytest.raises(UnknownNameError, match="unknown machine 'rack 7'"):
-        check_names(Assumptions(prices={"rack 7": 2.0}), [MEASUREMENT])
+        check_assumptions(Assumptions(prices={"rack 7": 2.0}), [MEASUREMENT])
+
+
+def test_one_price_is_not_laid_on_machines_of_several_sizes() -> None:
+    small, large = (MEASUREMENT.model_copy(update={"cores": cores}) for cores in (2, 64))
+    given = Assumptions(price_per_hour=0.1)
+    check_assumptions(given, [small, small], [2])
+    check_assumptions(given, [small, large.model_copy(update={"gpu": "NVIDIA H200"})])
+    for measured, trained in (([small, large], []), ([small], [16])):
+        with pytest.raises(StudyError, match=r"differ in their cores \(.*\); give --price cpu-core=X"):
+            check_assumptions(given, measured, trained)
+    with pytest.raises(StudyError, match="both give a CPU machine's price"):
+        check_assumptions(Assumptions(price_per_hour=0.1, prices={"cpu-core": 0.05}), [small])
+
+
+def test_decoding_is_done_by_the_cores_that_answer_or_beside_a_gpu_by_its_hosts() -> None:
+    """100 images a second of two threads are 10 ms each; 5 ms of a core more, shared by two, make 12.5 ms. A host of 2 cores decodes 400 a second."""
+    two = MEASUREMENT.model_copy(update={"threads": 2, "sessions": 1, "cores": 8})
+    decoded = Assumptions(decode_ms=5)
+    assert rate_with_decoding(decoded, two, 100) == pytest.approx(80)
+    assert rate_with_decoding(Assumptions(), two, 100) == 100
+    card = two.model_copy(update={"gpu": "NVIDIA H200", "cores": 2})
+    assert [rate_with_decoding(decoded, card, rate) for rate in (100, 5000)] == pytest.approx([100, 400])
+    with pytest.raises(StudyError, match="do not tell how many cores its host has"):
+        rate_with_decoding(decoded, card.model_copy(update={"cores": None, "hardware": "a card"}), 100)

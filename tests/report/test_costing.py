@@ -188,6 +188,21 @@ def test_every_assumption_is_printed(section: Section) -> None:
     assert "All 2 runs of this page together learned for 1:00:00, 3.6 USD." in without
 
 
+def test_a_cost_from_files_holds_their_decoding_and_says_so(section: Section) -> None:
+    """100 images/s on two threads and 20 ms of a core to decode: 20 ms an image, 50 images/s, at 3.60 an hour 20 a million."""
+    assumed = BY_HAND.model_copy(update={"decode_ms": 20.0})
+    costs = cost_everything([section], [CPU, GPU], assumed)
+    way = costs.models[0].cheapest
+    assert way is not None and way.cost_per_million is not None
+    assert (way.images_per_second, way.paid_images_per_second, way.cost_per_million.value) == pytest.approx((100, 50, 20))
+    assert costs.measured[0].cost == way.cost_per_million
+    assert "50 images/s" in break_even_table(costs).rows[0][1].detail
+    (found,) = costs.break_evens
+    assert found.reason == "never: the GPU is full before it pays", "its host's two cores decode 100 images a second"
+    assert "Images from files: 20 ms of a core each" in " ".join(assumptions(costs))
+    assert "Images decoded in memory:" in " ".join(assumptions(cost_everything([section], [CPU], BY_HAND)))
+
+
 def test_the_front_is_what_nothing_beats_in_both_and_the_picture_is_drawn(section: Section) -> None:
     quick = CPU.model_copy(update={"backbone": "mobilenet", "images_per_second": 50.0, "windows_images_per_second": ()})
     costs = cost_everything([section], [CPU, quick], BY_HAND)
