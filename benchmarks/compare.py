@@ -91,6 +91,10 @@ def _change(keys: Sequence[Key], name: Key, old: Mapping[Key, Paired], new: Mapp
 def report(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The comparison as Markdown."""
     lines = [f"Old: {_commit(old)}; new: {_commit(new)}. Each figure is the speed over the plain ONNX Runtime loop's in the same rounds.", ""]
+    if apart := _apart(old["environment"], new["environment"]):
+        lines += [f"What changed need not be the commit: the runs differ in {', '.join(apart)}.", ""]
+    if not set(paired(old)) & set(paired(new)):
+        raise ValueError("they have no row in common")
     for by in ("wall", "processor"):
         rows, ours = changes(paired(old), paired(new), by=by)
         lines += [f"By {by} time:", "", "| " + " | ".join((*_IDENTITY, "old", "new", "new / old", "visible from", "")) + " |"]
@@ -100,6 +104,14 @@ def report(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             lines += ["", f"Ours together: {ours.old:.3f} → {ours.new:.3f}, {_told(ours)}."]
         lines.append("")
     return "\n".join(lines)
+
+
+def _apart(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The machine's and the versions' differences, with both values."""
+    fields = [(name, str(old.get(name)), str(new.get(name))) for name in ("cpu", "cores", "memory_gib", "python")]
+    packages = [each.get("packages", {}) for each in (old, new)]
+    fields += [(name, *(each.get(name, "none") for each in packages)) for name in sorted(set(packages[0]) | set(packages[1]))]
+    return [f"{name} ({before} → {after})" for name, before, after in fields if before != after]
 
 
 def _line(row: Change) -> str:
@@ -121,11 +133,13 @@ def main() -> None:
     """Compare two files."""
     if len(sys.argv) != 3:
         sys.exit("python -m benchmarks.compare OLD.json NEW.json")
-    old, new = (json.loads(Path(path).read_text(encoding="utf-8")) for path in sys.argv[1:])
     try:
+        old, new = (json.loads(Path(path).read_text(encoding="utf-8")) for path in sys.argv[1:])
         print(report(old, new))
-    except (KeyError, ValueError) as error:
-        sys.exit(f"these files cannot be compared: {error}")
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be read: {error.strerror}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        sys.exit(f"these files cannot be compared, are both of pytest benchmarks/test_inference.py --benchmark-json? {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ def watched(energy: Energy, found: list[Machine], own_s: Callable[[], float]) ->
 
 
 def package_energy(root: Path = Path("/sys/class/powercap")) -> Energy:
-    """Joules of all processor packages (RAPL), whoever used them."""
-    zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+    """Joules of all processor packages (RAPL), whoever used them; a zone of the whole platform, which holds them too, is not added to them."""
+    zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1 and _zone_name(zone) != "psys"]
     if not zones:
         return Energy(None, "this machine shows no RAPL counters (/sys/class/powercap)")
     counters = [_Counter(zone / "energy_uj", zone / "max_energy_range_uj") for zone in zones]
@@ -89,6 +89,10 @@ def package_energy(root: Path = Path("/sys/class/powercap")) -> Energy:
     except OSError as error:
         return Energy(None, f"its RAPL counters cannot be read: {error.strerror}")
     return Energy(lambda: sum(counter.joules() for counter in counters))
+
+
+def _zone_name(zone: Path) -> str:
+    return (zone / "name").read_text(encoding="ascii").strip() if (zone / "name").exists() else ""
 
 
 class _Counter:

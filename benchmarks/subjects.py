@@ -16,6 +16,7 @@ from cellclf import artifact
 from cellclf.backbones import BACKBONES
 from cellclf.card import Card, read_model_file
 from cellclf.environment import installed_versions
+from cellclf.errors import CellclfError
 from cellclf.storage import cache_folder
 from cellclf.studies.measurements import Made
 from cellclf.studies.table import STUDIES
@@ -57,18 +58,28 @@ class Subject:
 
 
 def exported_subjects() -> list[Subject]:
-    """Exported files, those of one run together; a folder without any gives none. Raises ModelFileError for one that is damaged."""
-    folder = Path(os.environ.get("CELLCLF_BENCH_MODELS") or ROOT / "exported")
-    of_run: dict[str, dict[str, Path]] = defaultdict(dict)
-    cards: dict[str, Card] = {}
-    for path in sorted(folder.glob("*.onnx")):
+    """Exported files, those of one run together. Raises CellclfError where $CELLCLF_BENCH_MODELS holds none, or two of one run and precision.
+
+    A damaged file raises ModelFileError.
+    """
+    given = os.environ.get("CELLCLF_BENCH_MODELS")
+    folder = Path(given or ROOT / "exported")
+    paths = sorted(folder.glob("*.onnx"))
+    if given and not paths:
+        raise CellclfError(f"CELLCLF_BENCH_MODELS={given} is no folder with .onnx files")
+    of_run: dict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
+    cards: dict[tuple[str, ...], Card] = {}
+    for path in paths:
         card = read_model_file(path).card
-        of_run[card.name][card.precision] = path
-        if card.precision == "fp32" or card.name not in cards:
-            cards[card.name] = card
+        run = (card.name, card.recipe_fingerprint, card.data_fingerprint)
+        if (other := of_run[run].get(card.precision)) is not None:
+            raise CellclfError(f"{other} and {path} both hold {card.name} in {card.precision}; leave one of them in the folder")
+        of_run[run][card.precision] = path
+        if card.precision == "fp32" or run not in cards:
+            cards[run] = card
     return [
-        Subject(card.name, card.backbone, card.height_px, "exported", ", ".join(path.name for path in of_run[name].values()), of_run[name], card)
-        for name, card in cards.items()
+        Subject(card.name, card.backbone, card.height_px, "exported", ", ".join(path.name for path in of_run[run].values()), of_run[run], card)
+        for run, card in cards.items()
     ]
 
 

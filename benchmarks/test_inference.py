@@ -22,6 +22,7 @@ from benchmarks.steadiness import Plan
 from benchmarks.subjects import STUDY_BACKBONES, Subject, subjects
 from cellclf.card import Card
 from cellclf.environment import Environment, usable_cores
+from cellclf.errors import CellclfError
 from cellclf.studies.measurements import MeasuredAccuracy
 
 CLOCK = ReplayClock()
@@ -66,12 +67,11 @@ def settings(*, full: bool) -> list[Setting]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test an entrant and batch size, those of one contest together."""
-    chosen = [
-        (setting, batch, entrant)
-        for setting in settings(full=bool(metafunc.config.getoption("--full")))
-        for batch in setting.batches
-        for entrant in setting.entrants
-    ]
+    try:
+        found = settings(full=bool(metafunc.config.getoption("--full")))
+    except CellclfError as error:
+        raise pytest.UsageError(str(error)) from error
+    chosen = [(setting, batch, entrant) for setting in found for batch in setting.batches for entrant in setting.entrants]
     metafunc.parametrize("setting,batch,entrant", chosen, ids=[f"{setting}-b{batch}-{entrant}" for setting, batch, entrant in chosen])
 
 

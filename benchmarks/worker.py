@@ -52,10 +52,9 @@ class Worker:
         }
 
     def prepare(self, *, batch: int, image_size_px: int) -> dict[str, Any]:
-        """Make ready for a batch size: seconds to prepare, and of the first call. Peak memory counts from here."""
+        """Make ready for a batch size: seconds to prepare, and of the first call."""
         import numpy as np
 
-        _forget_peak()
         started = time.perf_counter()
         self.runners = []  # what an engine compiled for another batch size is given back
         self.runners = self.opened.runners(batch)
@@ -119,7 +118,7 @@ class Worker:
         return {"images_per_second": self.training.predict_rate(batch)}
 
     def memory(self) -> dict[str, Any]:
-        """The most memory held at once since the last prepare; None where the system does not tell."""
+        """The most memory held at once since the process began, opening included; None where the system does not tell."""
         return {"peak_ram_mb": _peak_ram_mb()}
 
     def _loop(self, runner: Any, end: float) -> list[float]:
@@ -154,14 +153,6 @@ def serve(requests: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> 
 
 def _version(package: str) -> str:
     return str(getattr(sys.modules[package], "__version__", "?"))
-
-
-def _forget_peak() -> None:
-    """Let the kernel count the peak from now on (proc(5), clear_refs 5); where it cannot, the peak is the process's whole life's."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
 
 
 def _peak_ram_mb() -> float | None:

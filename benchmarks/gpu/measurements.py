@@ -23,7 +23,7 @@ def gpu_measurements(results: Mapping[str, Result], on_cpu: tuple[Measurement, .
     """Our engines' rows that have figures, each of the first sitting that has it.
 
     A file's size is that of the same network on the CPU, in the same precision.
-    windows_images_per_second: at the median and at the 99th percentile of a call with its copies. steady: whether the network's own windows agreed.
+    steady: whether the windows of the network on images that lie on the card agreed; calls with copies were not measured in windows.
     """
     sizes = {(each.backbone, each.precision): each.file_size_mb for each in on_cpu}
     found: dict[tuple[str, str, int], Measurement] = {}
@@ -52,7 +52,6 @@ def _of_one(result: Result, sizes: Mapping[Any, float | None]) -> Iterator[Measu
             made="skeleton",
             hardware=f"{result.machine.gpu['name']}, {environment.cpu}, {environment.cores} cores",
             steady=not row["unsteady"],
-            windows_images_per_second=tuple(1000 * row["batch"] / row["latency_from_host"]["ms"][percent] for percent in ("50", "99")),
             cores=environment.cores,
             gpu=result.machine.gpu["name"],
         )
