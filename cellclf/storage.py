@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["cache_folder", "locked", "new_file", "new_folder", "sha256_of_file", "write_csv"]
+__all__ = ["cache_folder", "is_ours", "locked", "new_file", "new_folder", "sha256_of_file", "write_csv"]
+
+
+_HEAD_BYTES = 1024
 
 
 def cache_folder() -> Path:
@@ -24,6 +27,16 @@ def temporary_beside(path: Path) -> Path:
     """A name in path's own folder (made if missing) that no other process uses; it keeps path's suffixes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.parent / f".{os.getpid()}-{os.urandom(4).hex()}-{path.name}"
+
+
+def is_ours(path: Path, mark: bytes) -> bool:
+    """Whether what stands at `path` may be replaced: nothing is there, or a file that begins as ours do, with the mark in it."""
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return mark in stream.read(_HEAD_BYTES)
 
 
 @contextlib.contextmanager

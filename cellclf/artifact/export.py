@@ -19,12 +19,13 @@ from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.artifact.views import with_views
 from cellclf.backbones import BACKBONES
-from cellclf.card import CARD_KEY, DIGEST_KEY, Benefit, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest
+from cellclf.card import CARD_KEY, DIGEST_KEY, Benefit, Card, Estimate, GoldenCase, Parity, Temperature, graph_digest, read_model_file
+from cellclf.data.datasets import DATASETS
 from cellclf.data.decoding import Pixels
 from cellclf.data.manifest import Entry, Split
 from cellclf.data.prepare import Prepared, reopen
 from cellclf.environment import installed_versions, usable_cores
-from cellclf.errors import ParityError, RunError, WeightsError
+from cellclf.errors import ModelFileError, ParityError, RunError, WeightsError
 from cellclf.evaluation.calibration import apply_temperature
 from cellclf.runtime.session import Session, open_session
 from cellclf.storage import new_file
@@ -99,11 +100,13 @@ def export(
     file. A coarser precision is timed beside fp32, and a note says where it is no faster here.
     heatmaps: give the file a second output that tells where the network looked (see heatmaps.with_heatmaps).
     A temperature is fitted on the run's stored validation predictions and divides the logits in the graph; threshold and band are chosen on this
-    file's validation probabilities. Raises EvaluationError, UnknownNameError, before anything is converted, where a wish cannot be met.
+    file's validation probabilities. Raises EvaluationError, UnknownNameError, before anything is converted, where a wish cannot be met, and RunError
+    where `target` holds something else than an earlier export of this recipe on these data.
     """
     row = PRECISIONS.find(precision)
     if not run.finished:
         raise RunError(f"run {run.name} has not finished; continue it with: cellclf train --resume {run.name}")
+    _refuse_another(target, run)
     temperature = check(wishes, run)
     source = _open(run, on_stage or (lambda _name, _done, _total: None))
     compared = _compared(source, temperature)
@@ -275,9 +278,23 @@ def _card(source: _Source, session: Session, row: PrecisionRow, parity: Parity, 
     )
 
 
+def _refuse_another(target: Path, run: Run) -> None:
+    """Raise RunError where a file stands at `target` that is no earlier export of the run's recipe and data."""
+    if not target.exists():
+        return
+    try:
+        card = read_model_file(target).card
+    except ModelFileError as error:
+        raise RunError(f"{target} exists and is no exported file; give another --output, or remove it") from error
+    setup = run.setup()
+    if (card.recipe_fingerprint, card.data_fingerprint) != (setup.recipe.fingerprint, setup.data.fingerprint):
+        raise RunError(f"{target} holds {card.name} of another recipe or other data; give another --output, or remove it")
+
+
 def _without_paths(recipe: Recipe, data: str) -> dict[str, Any]:
-    """The recipe as plain data, with names in place of the exporting machine's folders."""
-    request = recipe.data.model_copy(update={"data": data})
+    """The recipe as plain data, with names in place of the exporting machine's folders; a folder of a named set's name is no such set."""
+    name = f"./{data}" if data in DATASETS and recipe.data.data not in DATASETS else data
+    request = recipe.data.model_copy(update={"data": name})
     return recipe.model_copy(update={"data": request, "weights": Path(recipe.weights).name}).model_dump(mode="json")
 
 

@@ -23,11 +23,14 @@ from cellclf.evaluation.metrics import SplitMetrics, measure
 from cellclf.evaluation.picture import confusion_figure
 from cellclf.evaluation.prevalence import PredictiveValues, measure_at_prevalence
 from cellclf.runtime.classifier import Classifier, Failure
-from cellclf.storage import new_file
+from cellclf.storage import is_ours, new_file
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 _ALL = "all"
+_MADE_BY = "cellclf confusion matrix"
+_PICTURE_MARK, _JSON_MARK = b"tEXtSoftware\0" + _MADE_BY.encode(), b'"model_sha256":'
+"""By which a file of an earlier evaluation is known, and replaced; whatever else is there, is somebody's."""
 
 
 class Evaluation(Document):
@@ -85,9 +88,11 @@ def evaluate(
         raise CellclfError(f"--picture {picture} must end in .png")
     if picture is not None and importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("drawing the confusion matrix (--picture)", "train")
-    for target in (picture, output):
+    for target, mark, what in ((picture, _PICTURE_MARK, "picture of a confusion matrix"), (output, _JSON_MARK, "evaluation")):
         if target is not None and target.is_dir():
             raise CellclfError(f"{target} is a folder; name a file")
+        if target is not None and not is_ours(target, mark):
+            raise CellclfError(f"{target} exists and is no {what} of ours; give another name, or remove it")
     classifier = Classifier(model, device=device, on_note=note)
     request, own = _request(classifier, data, protocol, group_rule)
     manifest, chosen, same = _images(classifier, request, own, split)
@@ -99,7 +104,7 @@ def evaluate(
     if picture is not None:
         figure = confusion_figure(found.metrics, title=f"{model.name} on {request.data}, {chosen}")
         with new_file(picture) as temporary:
-            figure.savefig(temporary, dpi=120, format="png")
+            figure.savefig(temporary, dpi=120, format="png", metadata={"Software": _MADE_BY})
     if as_json:
         print_json(text)
     else:

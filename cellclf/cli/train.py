@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -195,7 +196,7 @@ def print_summary(run: Run) -> None:
         f"{metrics.epochs_run} epochs{', stopped early' if metrics.stopped_early else ''}, weights of epoch {metrics.weights_epoch}, "
         f"{metrics.images_per_second:.0f} img/s, {metrics.parameters.total:,} parameters ({metrics.parameters.trainable:,} trainable)"
     )
-    out.print(f"run {relative(run.folder)}/   next: cellclf export {relative(run.folder)}")
+    out.print(f"run {relative(run.folder)}/   next: cellclf export {shlex.quote(str(relative(run.folder)))}")
 
 
 def _announce(recipe: Recipe) -> None:

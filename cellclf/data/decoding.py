@@ -1,8 +1,9 @@
 """One image file → uint8 pixels. The only place that decodes: training, prediction and serving all call it. Imports crops and errors only.
 
 What becomes of unusual files: EXIF rotation is applied; grey, palette and CMYK become RGB; transparency is laid over white;
-16-bit grey is scaled from 0–65535 to 0–255. Refused with a reason: empty, truncated or foreign files, several frames in
-one file, more than MAX_PIXELS, floating-point pixels, and 16-bit files that use 12 bits or fewer (their window is not known).
+16-bit grey is scaled from 0–65535 to 0–255, and turned round where the file says that 0 is white. Refused with a reason: empty, truncated or
+foreign files, several frames in one file, more than MAX_PIXELS, floating-point pixels, and 16-bit files that use 15 bits or fewer (their window
+is not known).
 """
 
 import io
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from PIL import (
     Image,
     ImageOps,
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
@@ -41,7 +42,7 @@ __all__ = [
 
 Pixels = npt.NDArray[np.uint8]
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Part of every cache key; raise it when the same file would decode to other pixels."""
 
 MAX_PIXELS = 89_478_485
@@ -51,11 +52,13 @@ BYTES_A_PIXEL = 28
 """The most memory that a pixel takes while it is decoded: four bytes in each of the two canvases of a transparent WebP, in the image, in the
 image turned upright, and in what it is laid over, with, and becomes."""
 
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 _NO_WINDOW = "16-bit file whose values end at {}: its window is not known; convert it to 8 bits, or to the full 16-bit range"
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")  # MPO comes in as JPEG
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_TWELVE_BITS = 4095
+_FIFTEEN_BITS = 32767
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""A TIFF's tag and value that mean a negative. Pillow turns 8 bits round by itself, and leaves 16 as they are."""
 
 # Pillow says so and goes on: damaged EXIF only costs the rotation, and a cut TIFF ends in a DecodeError.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data|Truncated File Read", category=UserWarning)
@@ -114,10 +117,11 @@ def _upright_image(content: bytes, *, at_least_px: int | None = None, max_pixels
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_unusual(image, min(max_pixels, MAX_PIXELS))
             sixteen_bits = any(";16" in str(tile) for tile in image.tile)
+            white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
             if at_least_px is not None:
                 image.draft("RGB", _in_proportion(image.size, at_least_px))
             image.load()
-            return _opaque(_upright(image), sixteen_bits=sixteen_bits)
+            return _opaque(_upright(image), sixteen_bits=sixteen_bits, white_is_zero=white_is_zero)
     except UnidentifiedImageError as error:
         raise DecodeError("not an image, or of a kind that is not read (JPEG, PNG, BMP, TIFF, WebP, GIF, PPM are)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -151,15 +155,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _opaque(image: Image.Image, *, sixteen_bits: bool) -> Image.Image:
+def _opaque(image: Image.Image, *, sixteen_bits: bool, white_is_zero: bool) -> Image.Image:
     """RGB of 8 bits, or grey of 8 bits, which is resized at a third of the cost and to the same pixels.
 
-    sixteen_bits: whether the file has 16 bits a channel, of which Pillow keeps the upper 8 where there is colour or alpha.
+    sixteen_bits: whether the file has 16 bits a channel, of which Pillow keeps the upper 8 where there is colour or alpha. white_is_zero: whether it
+    is a negative.
     """
     if image.mode in _SIXTEEN_BIT_MODES:
-        return _eight_bit(image)
-    if sixteen_bits and max(high for _, high in _colour_extrema(image)) <= _TWELVE_BITS >> 8:
-        raise DecodeError(_NO_WINDOW.format("12 bits or fewer"))
+        return _eight_bit(image, white_is_zero=white_is_zero)
+    if sixteen_bits and max(high for _, high in _colour_extrema(image)) <= _FIFTEEN_BITS >> 8:
+        raise DecodeError(_NO_WINDOW.format("15 bits or fewer"))
     if image.mode == "RGB" or (image.mode == "L" and not image.has_transparency_data):
         return image
     if image.has_transparency_data:
@@ -175,12 +180,13 @@ def _colour_extrema(image: Image.Image) -> list[tuple[int, int]]:
     return [(int(band.min()), int(band.max())) for band in values]
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey 0–65535 to 0–255, rounded; refuse values that fit in 12 bits, which would come out nearly black."""
+def _eight_bit(image: Image.Image, *, white_is_zero: bool) -> Image.Image:
+    """Scale 16-bit grey 0–65535 to 0–255, rounded; refuse values that fit in 15 bits, which would come out too dark, 12 bits nearly black."""
     values = np.asarray(image).astype(np.int32)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DecodeError(f"pixel values from {low} to {high} do not fit 16 bits")
-    if high <= _TWELVE_BITS:
+    if high <= _FIFTEEN_BITS:
         raise DecodeError(_NO_WINDOW.format(high))
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    scaled = (values + 128) // 257
+    return Image.fromarray((255 - scaled if white_is_zero else scaled).astype(np.uint8))

@@ -22,7 +22,8 @@ _UNSTORABLE = "its name is not UTF-8 or holds control characters; rename it"
 class Listing:
     """What a request found: files with their content hashes, and those that could not be read.
 
-    recovered: whether the files' groups are families that were found in their pixels, because nothing names them.
+    recovered: whether the files' groups are families that were found in their pixels, because nothing names them. labels: of all files, readable or
+    not.
     """
 
     found: Scan
@@ -30,6 +31,7 @@ class Listing:
     pairs: list[tuple[Found, str]]
     unreadable: list[BadImage]
     recovered: bool
+    labels: frozenset[str]
 
 
 def list_files(request: DataRequest, *, on_progress: OnProgress | None = None) -> Listing:
@@ -51,7 +53,7 @@ def list_files(request: DataRequest, *, on_progress: OnProgress | None = None) -
         BadImage(path=file.path, reason=_why_unreadable(found.root / file.path)) for file in chosen if _storable(file.path) and not hashes[file.path]
     ]
     unreadable += [BadImage(path=ascii(file.path)[1:-1], reason=_UNSTORABLE) for file in chosen if not _storable(file.path)]
-    return Listing(found, protocol, pairs, unreadable, recovered)
+    return Listing(found, protocol, pairs, unreadable, recovered, frozenset(file.label for file in chosen))
 
 
 def _with_families(found: Scan, hashes: dict[str, str | None], on_progress: OnProgress | None) -> Scan:
@@ -67,6 +69,8 @@ def _protocol(request: DataRequest, found: Scan) -> Protocol:
         raise DataError(f"{found.name} has no test set of its own, so the protocol 'official' cannot be; use grouped")
     if request.fold is not None and protocol != "grouped":
         raise DataError("--fold goes with the protocol 'grouped'")
+    if request.fold is not None and request.fractions != DataRequest.model_fields["fractions"].default:
+        raise DataError("--fold and --fractions both say how large the test set is; give one of them")
     if not all(0 < share < 1 for share in request.fractions) or abs(sum(request.fractions) - 1) > 1e-6:
         raise DataError(f"fractions {request.fractions} must be three positive numbers that add up to 1")
     return protocol

@@ -26,6 +26,7 @@ UNKNOWN_GROUPS = (
     "name it with --group-rule or a group column, or the figures will be too good"
 )
 RECOVERED_GROUPS = "nothing names the groups; they are families of files that show the same field, found in the pixels by `cellclf data audit`"
+OWN_SPLIT = "the source's own division ({}) is not used: protocol {} divides all images anew{}"
 TEST_FAMILIES = "{} training files are left out: they show the same field as images of the test set"
 
 GroupsSource = Literal["given", "recovered", "unknown"]
@@ -77,9 +78,14 @@ def prepare(request: DataRequest, *, view: View, on_progress: OnProgress | None 
         raise BadImagesError(_bad_message(bad, found.root))
     left_out = {image.path for image in bad}
     usable = replace(listed, pairs=[(file, sha) for file, sha in pairs if file.path not in left_out])
-    if lost := sorted({file.label for file, _ in pairs} - {file.label for file, _ in usable.pairs}):
+    if lost := sorted(listed.labels - {file.label for file, _ in usable.pairs}):
         raise BadImagesError(f"no image of {', '.join(lost)} can be used, so no network can learn it. {_bad_message(bad, found.root)}")
-    manifest = _divide(usable, request)
+    try:
+        manifest = _divide(usable, request)
+    except DataError as error:
+        if bad:  # what was left out may be why
+            raise BadImagesError(f"{error}. {_bad_message(bad, found.root)}") from error
+        raise
     return Prepared(manifest, cache, _record(usable, request, manifest, tuple(bad)))
 
 
@@ -207,7 +213,7 @@ def _record(listed: Listing, request: DataRequest, manifest: Manifest, skipped: 
         groups_known=known,
         groups_source="recovered" if listed.recovered else "given" if known else "unknown",
         leaks=find_leaks(manifest, protocol),
-        notes=_notes(listed, known),
+        notes=_notes(listed, request, known),
         skipped=skipped,
         augmentation=found.dataset.augmentation if found.dataset else "light",
         intended_use=found.dataset.intended_use if found.dataset else "Research and education; not validated for diagnosis.",
@@ -215,9 +221,13 @@ def _record(listed: Listing, request: DataRequest, manifest: Manifest, skipped: 
     )
 
 
-def _notes(listed: Listing, known: bool) -> tuple[str, ...]:
+def _notes(listed: Listing, request: DataRequest, known: bool) -> tuple[str, ...]:
     left_out = len(listed.pairs) - len(_without_test_families(listed))
-    notes = []
+    notes = list(listed.found.notes)
+    own = sorted({file.split for file in listed.found.files if file.split})
+    if own and listed.protocol != "official" and not listed.found.dataset:
+        why = "" if request.protocol else ", for want of a test set of its own"
+        notes.append(OWN_SPLIT.format(", ".join(own), listed.protocol, why))
     if not known:
         notes.append(UNKNOWN_GROUPS)
     if listed.recovered:

@@ -25,6 +25,9 @@ _SPLIT_NAMES: dict[str, Split] = {
 }
 
 
+_OF_A_DESKTOP = {"Thumbs.db", "desktop.ini"}
+
+
 @dataclass(frozen=True)
 class Found:
     """One labelled file: path relative to the scan's root (POSIX), label, group ('' = unknown), the split its source put it in."""
@@ -37,12 +40,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found, under which root, and the table row where it is a named set."""
+    """What was found, under which root, and the table row where it is a named set; notes: what lies there and is not used."""
 
     name: str
     root: Path
     files: tuple[Found, ...]
     dataset: Dataset | None = None
+    notes: tuple[str, ...] = ()
 
 
 def scan(data: str, *, group_rule: str | None = None) -> Scan:
@@ -53,14 +57,15 @@ def scan(data: str, *, group_rule: str | None = None) -> Scan:
     if data in DATASETS:
         dataset = DATASETS[data]
         root = locate(dataset)
-        found = Scan(dataset.name, root, _named_files(root, dataset), dataset)
+        notes = (f"{data} is the named set; the folder of that name here is meant by ./{data}",) if Path(data).is_dir() else ()
+        found = Scan(dataset.name, root, _named_files(root, dataset), dataset, notes)
         return _with_groups(found, dataset.group_rule if group_rule is None else group_rule)
     if not data.strip():
         raise DataError("no data set, folder or .csv file is named")
     path = Path(os.path.expanduser(data))  # noqa: PTH111  # Path.expanduser raises where the user is unknown
     if path.is_dir():
         root = _descend(path.resolve())
-        return _with_groups(Scan(root.name, root, _folder_files(root)), group_rule)
+        return _with_groups(Scan(root.name, root, _folder_files(root), notes=_unused(root)), group_rule)
     if path.is_file() and path.suffix.lower() == ".csv":
         return _with_groups(Scan(path.stem, path.resolve().parent, _csv_files(path)), group_rule)
     if path.exists():
@@ -106,11 +111,28 @@ def _folder_files(root: Path) -> tuple[Found, ...]:
 def _label_folders(root: Path, folder: Path) -> list[Found]:
     files = []
     for label_folder in sorted(child for child in folder.iterdir() if child.is_dir() and not _ignored(child)):
-        images = [path for path in sorted(label_folder.rglob("*")) if is_image_name(path) and (path.is_file() or path.is_symlink())]
+        inside = [path for path in sorted(label_folder.rglob("*")) if not _hidden_below(label_folder, path)]
+        if linked := [path for path in inside if path.is_symlink() and path.is_dir()]:
+            raise DataError(f"{linked[0]} is a link to a folder, which is not followed; put the folder there, or name its files in a .csv")
+        images = [path for path in inside if is_image_name(path) and (path.is_file() or path.is_symlink())]
         if not images:
             raise DataError(f"label folder {label_folder} holds no images")
         files += [Found(path.relative_to(root).as_posix(), label_folder.name) for path in images]
     return files
+
+
+def _unused(root: Path) -> tuple[str, ...]:
+    """What stands in a folder of labelled images and is none of them: files outside label folders, and files of other kinds inside."""
+    depth = 2 if any(child.is_dir() and child.name.lower() in _SPLIT_NAMES for child in root.iterdir()) else 1
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not _hidden_below(root, path)]
+    loose = [path for path in files if len(path.relative_to(root).parts) <= depth and is_image_name(path)]
+    others = [path for path in files if len(path.relative_to(root).parts) > depth and not is_image_name(path) and path.name not in _OF_A_DESKTOP]
+    told = (("lie outside the label folders", loose), ("in label folders are of a kind that is not read", others))
+    return tuple(f"{len(paths)} files {where} and are not used, for example {paths[0].relative_to(root)}" for where, paths in told if paths)
+
+
+def _hidden_below(folder: Path, path: Path) -> bool:
+    return any(_ignored(Path(part)) for part in path.relative_to(folder).parts)
 
 
 def _csv_files(path: Path) -> tuple[Found, ...]:

@@ -22,6 +22,9 @@ from cellclf.runtime.session import OnNote, Session, open_session
 
 __all__ = ["EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
 
+MOST_THREADS = 256
+"""More than these, and than there are cores, are a slip: starting them takes minutes."""
+
 EXPORTED = Path("exported")
 """Where `cellclf export` writes and `cellclf predict` looks, below the current folder."""
 
@@ -90,6 +93,10 @@ class Classifier:
         self.view: View = view_of(self.card)
         if threads is not None and threads < 1:
             raise CellclfError(f"threads {threads} must be at least 1")
+        if threads is not None and threads > max(MOST_THREADS, usable_cores()):
+            raise CellclfError(f"threads {threads} is more than {max(MOST_THREADS, usable_cores())}; this process may use {usable_cores()} cores")
+        if sessions < 1:
+            raise CellclfError(f"sessions {sessions} must be at least 1")
         self.plan: Plan | None = None
         if device == "auto" and threads is None and sessions == 1:
             self.plan, line = load_plan(self.fingerprint)
@@ -170,8 +177,15 @@ class Classifier:
         Each of `threads` workers decodes a batch and runs it on one CPU thread, so that no core waits for another; at most a few batches are held.
         batch_size None: `batch_size`. A plan may share the threads out to fewer sessions.
         """
+        if isinstance(paths, (str, bytes)):
+            raise CellclfError("predict_many takes a list of paths; for one image there is predict")
+        if batch_size is not None and batch_size < 1:
+            raise CellclfError(f"batch_size {batch_size} must be at least 1")
+        return self._records(paths, batch_size or self.batch_size)
+
+    def _records(self, paths: Iterable[str | Path], batch_size: int) -> Iterator[Prediction | Failure]:
         threads, sessions = self._many
-        chunks = _chunks((str(path) for path in paths), batch_size or self.batch_size)
+        chunks = _chunks((str(path) for path in paths), batch_size)
         for records in in_order(lambda chunk: self._predict_chunk(chunk, threads, sessions), chunks, workers=threads * sessions):
             yield from records
 
@@ -188,6 +202,8 @@ class Classifier:
         return [self.failure(path, pixels) if isinstance(pixels, str) else next(predictions) for path, pixels in zip(paths, decoded, strict=True)]
 
     def _run(self, images: Pixels, threads: int, sessions: int) -> npt.NDArray[np.float32]:
+        if len(images) == 0:
+            raise InferenceError("no images were given")
         session = self._open(threads, sessions)
         if session.provider != self.provider:
             raise ProviderUnavailableError(f"a second session opened on {session.provider}, the first on {self.provider}; name one with --device")

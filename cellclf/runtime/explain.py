@@ -11,7 +11,7 @@ from cellclf.card import ModelFile
 from cellclf.data.crops import WHOLE, Shares
 from cellclf.data.decoding import Pixels
 from cellclf.errors import InferenceError, ModelFileError
-from cellclf.storage import new_file
+from cellclf.storage import is_ours, new_file
 
 __all__ = ["Explainer", "may_be_written", "overlay", "write_overlay"]
 
@@ -20,7 +20,6 @@ _STRONGEST = 0.65
 """Opacity of a map's highest place."""
 
 _MADE_BY = "cellclf heat map"
-_HEAD_BYTES = 256
 
 
 class Explainer:
@@ -84,9 +83,4 @@ def write_overlay(target: Path, image: Pixels, heat: npt.NDArray[np.float32], se
 
 def may_be_written(target: Path) -> bool:
     """Whether nothing is there, or an overlay that was painted before: whatever else it is, is somebody's."""
-    if not target.exists():
-        return True
-    if not target.is_file():
-        return False
-    with target.open("rb") as stream:
-        return b"tEXtSoftware\0" + _MADE_BY.encode() in stream.read(_HEAD_BYTES)
+    return is_ours(target, b"tEXtSoftware\0" + _MADE_BY.encode())

@@ -23,7 +23,8 @@ def expand(names: Iterable[str]) -> Iterator[str]:
 
 
 def _standard_input() -> Iterator[str]:
-    return (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+    """One path a line, or ended by a NUL each, as find -print0 has them."""
+    return (name for line in sys.stdin for name in line.rstrip("\r\n").split("\0") if name.strip())
 
 
 def _named(name: str) -> list[str]:
@@ -39,7 +40,7 @@ def _named(name: str) -> list[str]:
 
 
 def _images_in(folder: Path) -> list[str]:
-    found = (path for path in sorted(folder.rglob("*")) if is_image_name(path) and path.is_file())
+    found = (path for path in sorted(folder.rglob("*")) if is_image_name(path) and (path.is_file() or path.is_symlink()))
     images = [str(path) for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not images:
         raise DataError(f"folder {folder} holds no images")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellclf.backbones import BACKBONES, PixelScaling
+from cellclf.errors import RunError
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.framework import require_keras
 from cellclf.training.recipe import FREEZE_PATTERN, Recipe
@@ -154,5 +155,8 @@ def _freeze(backbone: Any, freeze: str) -> None:
     if freeze == "all":
         backbone.trainable = False
         return
-    for layer in backbone.layers[: -int(match.group(1))]:
+    kept, layers = int(match.group(1)), len(backbone.layers)
+    if kept > layers:
+        raise RunError(f"--freeze {freeze}: the backbone has {layers} layers")
+    for layer in backbone.layers[:-kept]:
         layer.trainable = False

@@ -243,18 +243,24 @@ def test_a_network_that_gives_other_numbers_is_a_parity_error_and_leaves_no_file
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_a_failed_export_leaves_the_older_file_as_it_was(finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_the_older_file_as_it_was(
+    finished_run: Run, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = files["fp32"].read_bytes()
     target = tmp_path / "m.onnx"
-    target.write_bytes(b"older")
+    target.write_bytes(older)
     use_converter(monkeypatch, "fp32", damaged)
     with pytest.raises(ParityError):
         export(finished_run, target)
-    assert target.read_bytes() == b"older"
+    assert target.read_bytes() == older
 
 
-def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(
+    finished_run: Run, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = files["fp32"].read_bytes()
     target = tmp_path / "m.onnx"
-    target.write_bytes(b"older")
+    target.write_bytes(older)
 
     def interrupt(written: Path, **_: str) -> None:
         assert read_model_file(written).card.precision == "fp32", "the whole file is there, under its temporary name"
@@ -263,8 +269,24 @@ def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(finished_ru
     monkeypatch.setattr("cellclf.artifact.export.verify", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export(finished_run, target)
-    assert target.read_bytes() == b"older"
+    assert target.read_bytes() == older
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_what_is_no_earlier_export_of_the_run_is_never_replaced(finished_run: Run, copied_run: Run, files: dict[str, Path], tmp_path: Path) -> None:
+    target = tmp_path / "m.onnx"
+    target.write_bytes(b"somebody's")
+    with pytest.raises(RunError, match=r"m\.onnx exists and is no exported file; give another --output, or remove it"):
+        export(finished_run, target)
+    assert target.read_bytes() == b"somebody's"
+    target.write_bytes(files["fp32"].read_bytes())
+    recipe = copied_run.folder / "recipe.json"
+    setup = copied_run.setup()
+    setup.model_copy(update={"recipe": setup.recipe.model_copy(update={"seed": 7})}).write(recipe)
+    with pytest.raises(RunError, match=rf"m\.onnx holds {finished_run.name} of another recipe or other data"):
+        export(copied_run, target)
+    assert target.read_bytes() == files["fp32"].read_bytes()
+    assert export(finished_run, target).card.name == finished_run.name
 
 
 def assert_refused(run: Run, error: type[CellclfError], match: str) -> None:

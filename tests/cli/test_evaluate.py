@@ -129,6 +129,20 @@ def test_evaluate_refuses_labels_that_the_model_does_not_know(cli: Cli, model_fi
     assert "it knows EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL" in line
 
 
+def test_evaluate_replaces_its_own_files_and_nobody_elses(cli: Cli, model_file: Path, own_folder: Path, tmp_path: Path) -> None:
+    asked = ("evaluate", model_file, "--data", own_folder, "--split", "all")
+    mine, image = tmp_path / "mine.onnx", next(own_folder.rglob("*.*"))
+    mine.write_bytes(model_file.read_bytes())
+    held = image.read_bytes()
+    assert "exists and is no evaluation of ours" in error_line(cli("evaluate", mine, *asked[2:], "--output", mine))
+    other = tmp_path / "slide.png"
+    other.write_bytes(held)
+    assert "exists and is no picture of a confusion matrix of ours" in error_line(cli(*asked, "--picture", other))
+    assert (mine.read_bytes(), other.read_bytes()) == (model_file.read_bytes(), held)
+    for _ in range(2):
+        assert cli(*asked, "--output", "e.json", "--picture", "e.png").code == 0
+
+
 def test_evaluate_leaves_no_file_when_it_fails(cli: Cli, model_file: Path, own_folder: Path, tmp_path: Path) -> None:
     (own_folder / "MONOCYTE").rename(own_folder / "BASOPHIL")
     error_line(cli("evaluate", model_file, "--data", own_folder, "--split", "all", "--output", "out/a.json", "--picture", "out/a.png"))

@@ -60,6 +60,25 @@ def grey16(low: int, high: int) -> Image.Image:
     return Image.fromarray(np.linspace(low, high, WIDTH * HEIGHT).round().astype(np.uint16).reshape(HEIGHT, WIDTH))
 
 
+def tiff_grey(pixels: npt.NDArray[Any], *, photometric: int) -> bytes:
+    """An uncompressed grey TIFF of one strip; photometric 0: zero is white."""
+    height, width = pixels.shape
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 8 * pixels.itemsize),
+        (259, 1),
+        (262, photometric),
+        (273, 8),
+        (277, 1),
+        (278, height),
+        (279, pixels.nbytes),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
 def eight_bit(image: Image.Image) -> npt.NDArray[np.float64]:
     return np.asarray(image).astype(np.float64) / 257
 
@@ -247,13 +266,24 @@ def test_an_image_of_a_kind_that_is_not_read_is_refused_as_such() -> None:
     refused(encoded(quarters(), "ICO"), "^not an image, or of a kind that is not read")
 
 
-def test_16_bit_files_of_12_bits_are_refused_because_their_window_is_not_known() -> None:
-    refused(encoded(grey16(0, 4095), "PNG"), "16-bit file whose values end at 4095: its window is not known")
-    refused(encoded(grey16(0, 4095), "TIFF"), "its window is not known")
+@pytest.mark.parametrize("highest", [4095, 8191, 16383, 32767], ids=["12 bits", "13 bits", "14 bits", "15 bits"])
+def test_16_bit_files_of_fewer_bits_are_refused_because_their_window_is_not_known(highest: int) -> None:
+    refused(encoded(grey16(0, highest), "PNG"), f"16-bit file whose values end at {highest}: its window is not known")
+    refused(encoded(grey16(0, highest), "TIFF"), "its window is not known")
 
 
-def test_one_value_past_12_bits_is_16_bits() -> None:
-    assert whole(encoded(grey16(0, 4096), "PNG")).max() == 16
+def test_one_value_past_15_bits_is_16_bits() -> None:
+    assert whole(encoded(grey16(0, 32768), "PNG")).max() == 128
+
+
+@pytest.mark.parametrize(("bits", "values"), [(8, (0, 230)), (16, (0, 60000))], ids=["8 bits", "16 bits"])
+def test_a_tiff_in_which_zero_is_white_is_turned_round(bits: int, values: tuple[int, int]) -> None:
+    """Photometric interpretation 0, as negatives of X-rays have it, against 1 of the same numbers."""
+    pixels = np.full((HEIGHT, WIDTH), values[1], np.uint8 if bits == 8 else np.uint16)
+    pixels[0, 0] = values[0]
+    positive, negative = (whole(tiff_grey(pixels, photometric=photometric)) for photometric in (1, 0))
+    assert positive[0, 0, 0] == 0 and negative[0, 0, 0] == 255
+    np.testing.assert_array_equal(negative, 255 - positive)
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "grey and alpha", "RGB and alpha"])
@@ -464,7 +494,7 @@ def test_one_colour_stays_that_colour_at_any_size(colour: tuple[int, int, int], 
     assert (pixels == np.array(colour)).all()
 
 
-@given(values=st.lists(st.integers(0, 65535), min_size=1, max_size=30).filter(lambda values: max(values) > 4095))
+@given(values=st.lists(st.integers(0, 65535), min_size=1, max_size=30).filter(lambda values: max(values) > 32767))
 def test_16_bit_values_are_rounded_to_the_nearest_of_256(values: list[int]) -> None:
     image = Image.fromarray(np.array([values], dtype=np.uint16))
     pixels = decode(encoded(image, "PNG"), View(1, len(values)))

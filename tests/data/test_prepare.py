@@ -144,6 +144,14 @@ def test_grouped_divides_no_group_and_leaves_nothing_out(tmp_path: Path) -> None
 def test_grouped_ignores_the_sources_own_split(tmp_path: Path) -> None:
     found = prepared(put_official(tmp_path, train=20, test=20), protocol="grouped")
     assert {entry.path.split("/")[0] for entry in found.manifest.split("test")} == {"train", "test"}
+    assert "the source's own division (test, train) is not used: protocol grouped divides all images anew" in found.record.notes
+
+
+def test_a_validation_folder_without_a_test_folder_is_not_used_and_that_is_said(tmp_path: Path) -> None:
+    found = prepared(put_tree(tmp_path, {"train/A": 12, "train/B": 12, "val/A": 5, "val/B": 5}))
+    assert found.record.protocol == "grouped"
+    said = "the source's own division (train, validation) is not used: protocol grouped divides all images anew, for want of a test set of its own"
+    assert said in found.record.notes
 
 
 def test_without_groups_each_file_is_its_own_and_the_record_says_so(tmp_path: Path) -> None:
@@ -319,6 +327,22 @@ def test_bad_images_are_left_out_and_recorded_where_that_was_asked_for(tmp_path:
     assert not {"A/p00_0.png", "B/p06_0.png"} & {entry.path for entry in found.manifest.entries}
 
 
+def test_a_label_none_of_whose_files_can_be_opened_is_not_lost_without_a_word(tmp_path: Path) -> None:
+    put_tree(tmp_path, {"A": 6, "B": 6})
+    rows = [f"{label}/{number:02d}.png,{label}" for label in "ABC" for number in range(6)]
+    table = put_csv(tmp_path / "m.csv", "path,label", *rows)
+    with pytest.raises(BadImagesError, match=r"^no image of C can be used, so no network can learn it\. 6 images cannot be used: .*no such file"):
+        prepared(table, on_bad_image="skip")
+
+
+def test_where_leaving_images_out_makes_the_division_impossible_they_are_named(tmp_path: Path) -> None:
+    put_tree(tmp_path, {"A": 4, "B": 8})
+    for number in range(3):
+        (tmp_path / "A" / f"{number:02d}.png").write_bytes(b"")
+    with pytest.raises(BadImagesError, match=r"has no image of A: too few .*\. 3 images cannot be used: .*A/00\.png: empty file"):
+        prepared(tmp_path, on_bad_image="skip")
+
+
 def test_the_same_image_under_two_labels_is_refused(tmp_path: Path) -> None:
     put_patients(tmp_path)
     for label in "AB":
@@ -451,6 +475,11 @@ def test_each_file_is_tested_in_exactly_one_fold(tmp_path: Path) -> None:
 def test_a_fold_that_cannot_be_is_refused(tmp_path: Path, fold: str, reason: str) -> None:
     with pytest.raises(DataError, match=re.escape(reason)):
         prepared(put_patients(tmp_path), fold=fold)
+
+
+def test_a_fold_and_fractions_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--fold and --fractions both say how large the test set is"):
+        prepared(put_patients(tmp_path), fold="1/5", fractions=(0.5, 0.2, 0.3))
 
 
 @pytest.mark.parametrize("protocol", ["official", "random"])

@@ -8,7 +8,7 @@ import pytest
 from cellclf.data.datasets import DATASETS
 from cellclf.data.scan import Scan, scan
 from cellclf.errors import DataError
-from tests.data.making import put, put_csv, put_tree
+from tests.data.making import encoded, picture, put, put_csv, put_tree
 
 CELLS = DATASETS["blood-cells"].labels
 
@@ -92,13 +92,43 @@ def test_what_archives_and_systems_leave_behind_is_ignored(tmp_path: Path) -> No
     put(tmp_path / "cells" / "A" / ".hidden.png")
     (tmp_path / "cells" / "A" / "Thumbs.db").touch()
     (tmp_path / "cells" / "A" / "notes.txt").write_text("text")
-    assert paths(scan(str(tmp_path))) == ["A/00.png", "B/00.png"]
+    put(tmp_path / "cells" / "A" / ".ipynb_checkpoints" / "00-checkpoint.png")
+    found = scan(str(tmp_path))
+    assert paths(found) == ["A/00.png", "B/00.png"]
+    assert found.notes == ("1 files in label folders are of a kind that is not read and are not used, for example A/notes.txt",)
 
 
-def test_files_beside_the_label_folders_are_ignored(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("folders", "loose"), [({"A": 1, "B": 1}, "loose.png"), ({"train/A": 1, "test/A": 1}, "train/loose.png")])
+def test_images_beside_the_label_folders_are_not_used_and_that_is_said(tmp_path: Path, folders: dict[str, int], loose: str) -> None:
+    put_tree(tmp_path, folders)
+    assert scan(str(tmp_path)).notes == ()
+    put(tmp_path / loose)
+    found = scan(str(tmp_path))
+    assert paths(found) == sorted(f"{folder}/00.png" for folder in folders)
+    assert found.notes == (f"1 files lie outside the label folders and are not used, for example {loose}",)
+
+
+def test_a_link_to_a_folder_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
+    put_tree(tmp_path / "data", {"A": 1, "B": 1})
+    put_tree(tmp_path, {"elsewhere": 3})
+    (tmp_path / "data" / "B" / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="linked is a link to a folder, which is not followed"):
+        scan(str(tmp_path / "data"))
+
+
+def test_jpegs_by_their_rarer_names_are_images(tmp_path: Path) -> None:
     put_tree(tmp_path, {"A": 1, "B": 1})
-    put(tmp_path / "loose.png")
-    assert paths(scan(str(tmp_path))) == ["A/00.png", "B/00.png"]
+    for name in ("x.jfif", "y.JPE"):
+        (tmp_path / "A" / name).write_bytes(encoded(picture(), "JPEG"))
+    assert paths(scan(str(tmp_path))) == ["A/00.png", "A/x.jfif", "A/y.JPE", "B/00.png"]
+
+
+def test_a_folder_of_a_named_sets_name_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    put_tree(tmp_path / "sample", {"A": 1, "B": 1})
+    monkeypatch.chdir(tmp_path)
+    assert scan("sample").notes == ("sample is the named set; the folder of that name here is meant by ./sample",)
+    assert paths(scan("./sample")) == ["A/00.png", "B/00.png"]
 
 
 def test_a_folder_named_like_an_image_is_no_image(tmp_path: Path) -> None:

@@ -208,6 +208,20 @@ def test_the_number_of_threads_changes_nothing(model_file: Path, alone: dict[str
         assert_same(record, reference)
 
 
+def test_what_cannot_be_meant_is_one_clear_error(classifier: Classifier, model_file: Path, images: list[str]) -> None:
+    with pytest.raises(CellclfError, match="predict_many takes a list of paths; for one image there is predict"):
+        classifier.predict_many(images[0])
+    for size in (0, -1):
+        with pytest.raises(CellclfError, match=f"batch_size {size} must be at least 1"):
+            classifier.predict_many(images, batch_size=size)
+    with pytest.raises(InferenceError, match="no images were given"):
+        classifier.probabilities(np.zeros((0, classifier.card.height_px, classifier.card.width_px, 3), np.uint8))
+    with pytest.raises(CellclfError, match="sessions 0 must be at least 1"):
+        Classifier(model_file, sessions=0)
+    with pytest.raises(CellclfError, match="threads 1000000 is more than"):
+        Classifier(model_file, threads=1_000_000)
+
+
 def test_predict_of_an_unreadable_image_raises_the_reason(classifier: Classifier, broken: dict[str, str]) -> None:
     for path, reason in broken.items():
         with pytest.raises(DecodeError, match=f"(?i){reason}"):

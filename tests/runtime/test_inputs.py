@@ -41,6 +41,16 @@ def test_a_folder_gives_nothing_from_hidden_folders(folder: Path) -> None:
     assert list(expand(["deep"])) == ["deep/a.bmp", "deep/er/c.jpeg"]
 
 
+def test_a_link_to_nothing_becomes_a_record_of_its_own(folder: Path) -> None:
+    (folder / "deep" / "gone.png").symlink_to(folder / "nowhere.png")
+    assert list(expand(["deep"])) == ["deep/a.bmp", "deep/er/c.jpeg", "deep/gone.png"]
+
+
+def test_names_on_standard_input_may_end_with_a_nul_as_find_print0_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a.png\0two words.png\0b\nc.png\n"))
+    assert list(expand(["-"])) == ["a.png", "two words.png", "b", "c.png"]
+
+
 def test_a_folders_order_does_not_depend_on_the_order_of_creation(tmp_path: Path) -> None:
     for name in ("c.png", "a.png", "b.png"):
         (tmp_path / name).touch()

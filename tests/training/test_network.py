@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cellclf.backbones import BACKBONES
+from cellclf.errors import RunError
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.framework import require_keras
 from cellclf.training.network import batch_norm_momentum, build_network, layers_of, parameters_of, scale_pixels
@@ -73,6 +74,11 @@ def test_the_last_layer_is_a_softmax_in_float32_under_mixed_precision() -> None:
     values = np.asarray(built.whole(np.zeros((2, 48, 48, 3), dtype=np.uint8), training=False))
     assert values.dtype == np.float32
     np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+
+
+def test_more_layers_than_there_are_cannot_be_left_free() -> None:
+    with pytest.raises(RunError, match=r"--freeze all-but-9999: the backbone has \d+ layers"):
+        network(small_recipe(freeze="all-but-9999"))
 
 
 @pytest.mark.parametrize(("freeze", "trainable"), [("none", 81), ("all", 0), ("all-but-4", 3)])
