@@ -22,7 +22,7 @@ MODEL = ROOT / "exported" / "blood-cells-mobilenet025.onnx"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--quick (the default) or --full."""
     chosen = parser.getgroup("cellclf").addoption
-    chosen("--full", action="store_true", help="measure everything: about 35 minutes on 2 cores, and up to 20 GB of memory")
+    chosen("--full", action="store_true", help="measure everything: over an hour on 2 cores, and up to 20 GB of memory")
     chosen("--quick", action="store_true", help="measure one backbone and the exported files, in at most 5 minutes on 2 cores (the default)")
 
 

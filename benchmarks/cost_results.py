@@ -3,14 +3,16 @@
     CELLCLF_DATA=… CELLCLF_WEIGHTS=… python -m benchmarks.cost_results [--benchmarks MORE.json]… [--page]
 
 Runs that `make results-best` left in runs/ are used again; others are trained. --benchmarks: what was measured of these files elsewhere, as on a GPU;
---page: only write the page anew from cost.json.
+--page: only write the page anew from cost.json and cost-made.json, which keeps the commands of that time and the environment.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 from benchmarks.best_results import BEST, PRECISIONS, RESULTS, ROOT, WORK, cellclf
 from cellclf.report.cost_page import write_cost_page
@@ -18,6 +20,7 @@ from cellclf.report.costing import Costs
 
 FILES = ROOT / "build" / "cost"
 SPEED = FILES / "speed.json"
+MADE = RESULTS / "cost-made.json"
 MEASURE = ("benchmarks/test_inference.py", "--full", "-k", "best-")
 NOTES = (
     "What each of the best recipes' files (best.md) costs to run, beside what that very file answers on the data set's official test images. The "
@@ -79,10 +82,20 @@ def main() -> None:
             exported(name)
         measured()
         reported(options.only, options.benchmarks).write(stored)
-    costs = Costs.read(stored)
-    shown = [name for name in BEST if any(model.title == f"best-{name}" for model in costs.models)]
+        environment = json.loads(SPEED.read_text(encoding="utf-8"))["environment"]
+        MADE.write_text(json.dumps({"environment": environment, "commands": commands(options.only)}, indent=1) + "\n", encoding="utf-8")
+    made = json.loads(MADE.read_text(encoding="utf-8"))
+    notes = (*NOTES, _said(made["environment"]))
     title = "What the best recipes cost to run, beside their accuracy"
-    write_cost_page(costs, RESULTS / "cost.md", title=title, command="make results-cost", notes=NOTES, commands=commands(shown))
+    write_cost_page(Costs.read(stored), RESULTS / "cost.md", title=title, command="make results-cost", notes=notes, commands=made["commands"])
+
+
+def _said(environment: dict[str, Any] | None) -> str:
+    """With which code and versions it was measured."""
+    if environment is None:
+        return "Measured before the environment was kept: the commit and the versions are not known."
+    versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    return f"Measured at commit {environment['git_commit']} with Python {environment['python']}, {versions}."
 
 
 if __name__ == "__main__":

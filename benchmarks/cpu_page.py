@@ -53,8 +53,10 @@ def _head(content: dict[str, Any], rows: Sequence[Row]) -> list[str]:
         "Each engine has a process of its own, with the threads stated, and stands still while another works. After a warm-up, windows of a second",
         f"or more are taken in turn, the order rotating. A figure counts when {NEEDED} windows in a row agree within {TOLERANCE:.0%}; `*` marks",
         f"those that never did ({unsteady} of {len(rows)}). `× loop` is the speed over the plain ONNX Runtime loop in fp32 in the same rounds",
-        "(median), so it holds although the machine drifts; `× loop, cpu` is the same by processor time, which no busy neighbour stretches, but",
-        "which counts the plain loop's threads that spin while they wait, too.",
+        "(median of all rounds), so it holds although the machine drifts; `× loop, cpu` is the same by processor time, which no busy neighbour",
+        "stretches, but which counts the plain loop's threads that spin while they wait, too. images/s: the batch over the median call.",
+        "A percentile stands where there were calls enough that one lies beyond it. RAM: the most that the engine's process held, its packages and",
+        "opening included.",
         "A peer that is asked for one provider and gets another is no row: that benchmark fails.",
         "",
         *(f"Weights do not change the speed. {each}." for each in skeletons),
@@ -72,12 +74,13 @@ def _range(windows: Sequence[dict[str, Any]], name: str, style: str) -> str:
 def _targets(found: Sequence[Target]) -> list[str]:
     lines = ["| | each backbone | mean | mean, cpu | target | |", "|---|---|---|---|---|---|"]
     for each in found:
-        factors = ", ".join(f"{BACKBONES[name].title} {factor:.2f}" for name, factor in each.factors.items()) or NOTHING
+        marks = {name: " *" if name in each.unsteady else "" for name in each.factors}
+        factors = ", ".join(f"{BACKBONES[name].title} {factor:.2f}{marks[name]}" for name, factor in each.factors.items()) or NOTHING
         verdict = "reached" if each.mean is not None and each.mean >= each.wanted else "not reached"
         if each.mean is None:
             verdict = f"{len(each.factors)} of {len(each.backbones)} backbones measured"
         lines.append(f"| {each.text} | {factors} | {_number(each.mean)} | {_number(each.processor_mean)} | ≥ {each.wanted:g} | {verdict} |")
-    return lines
+    return [*lines, "", "Single images in int8 against OpenVINO's own loop, call by call in one process, which tells smaller differences: speed.md."]
 
 
 def _number(value: float | None, style: str = ".2f") -> str:
@@ -103,7 +106,7 @@ def _setting(row: Row) -> tuple[Any, ...]:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    figures = ["p50 ms", "p90", "p95", "p99", "images/s", "× loop", "× loop, cpu", "load s", "cold start s", "RAM MB", "file MB"]
+    figures = ["calls", "p50 ms", "p90", "p95", "p99", "images/s", "× loop", "× loop, cpu", "load s", "cold start s", "RAM MB", "file MB"]
     header = ["engine", "provider", "precision", "batch", *figures]
     return [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(_line(row) for row in rows)]
 
@@ -116,7 +119,8 @@ def _line(row: Row) -> str:
         found.provider.removesuffix("ExecutionProvider"),
         found.precision,
         str(found.batch),
-        *(f"{latency[percent]:.2f}" for percent in ("50", "90", "95", "99")),
+        str(found.calls),
+        *(f"{latency[percent]:.2f}" if found.calls * (100 - int(percent)) >= 100 else "–" for percent in ("50", "90", "95", "99")),
         f"{found.images_per_second:.1f}{'' if found.steady else ' *'}",
         _number(row.ratio),
         _number(row.processor_ratio),

@@ -35,13 +35,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure of PERFORMANCE.md's kind: ours over a peer, a factor for each backbone that was measured, their geometric mean, and what is wanted."""
+    """Ours over a peer: a factor for each backbone that was measured, their geometric mean, and what is wanted.
+
+    unsteady: backbones of which one of the two rows has windows that never agreed.
+    """
 
     text: str
     wanted: float
     factors: dict[str, float]
     processor_factors: dict[str, float]
     backbones: tuple[str, ...]
+    unsteady: frozenset[str]
 
     @property
     def mean(self) -> float | None:
@@ -106,14 +110,16 @@ def targets(rows: Sequence[Row], *, small: int, large: int) -> list[Target]:
 
 
 def _target(rows: Sequence[Row], ours: Pick, peer: Pick, batch: int, backbones: tuple[str, ...], wanted: float, text: str) -> Target:
-    factors, processor = {}, {}
+    factors, processor, unsteady = {}, {}, set()
     for backbone in backbones:
         own, theirs = (quickest(rows, pick, backbone=backbone, batch=batch) for pick in (ours, peer))
         if own and theirs and own.ratio and theirs.ratio:
             factors[backbone] = own.ratio / theirs.ratio
+            if not (own.measured.steady and theirs.measured.steady):
+                unsteady.add(backbone)
             if own.processor_ratio and theirs.processor_ratio:
                 processor[backbone] = own.processor_ratio / theirs.processor_ratio
-    return Target(text, wanted, factors, processor, backbones)
+    return Target(text, wanted, factors, processor, backbones, frozenset(unsteady))
 
 
 def compact(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from benchmarks.subjects import STUDY_BACKBONES, Subject, subjects
 from cellclf.card import Card
 from cellclf.environment import Environment, usable_cores
 from cellclf.errors import CellclfError
+from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import MeasuredAccuracy
 
 CLOCK = ReplayClock()
-SMALL, LARGE, PIPELINE = 1, 32, 16
+SMALL, LARGE, PIPELINE = 1, 32, PROVIDERS["cpu"].batch
 """Batch sizes: one image, many, and what the files → predictions pipeline gives each of its sessions."""
 
 NARROW = ("fp32", "int8")

@@ -140,8 +140,8 @@ def test_where_the_time_goes(benchmark: Any, cells: list[Path], rounds: int) -> 
 
     def all_stages() -> None:
         spent.append(dict.fromkeys(STAGES, 0.0))
-        for start in range(0, len(cells), 16):
-            for stage, seconds in stages_of(classifier, cells[start : start + 16]).items():
+        for start in range(0, len(cells), classifier.batch_size):
+            for stage, seconds in stages_of(classifier, cells[start : start + classifier.batch_size]).items():
                 spent[-1][stage] += seconds
 
     benchmark.pedantic(all_stages, rounds=rounds, warmup_rounds=1)

@@ -3,6 +3,7 @@
 Reads docs/results/gpu/*.json, where the JSON that came back from the machine is put: KIND.json, and KIND-WORD.json of other sittings.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,23 +166,52 @@ def _inference_row(row: dict[str, Any], bound: dict[str, Any] | None, peer: dict
 
 
 def _reached(results: dict[str, Result]) -> list[str]:
-    """For each backbone the best of our engines beside the peer of its own sitting, at the target's batch size."""
+    """For each backbone the better of our engines beside the peer of its own sittings, at the target's batch size; judged by the mean sitting."""
     told = []
     for backbone in STUDY_BACKBONES:
-        ratios: list[tuple[float, str, str, str]] = []
-        for name, result in results.items():
-            rows = {row["engine"]: row for row in result.rows if _many(row, backbone)}
-            if peer := rows.get("torch.compile", {}).get("throughput", {}).get("per_second"):
-                for engine in OURS:
-                    if row := rows.get(engine):
-                        usual = f"{row['tried'][0]['images_per_second'] / peer:.2f}" if engine == "xla" and row.get("tried") else ""
-                        ratios.append((row["throughput"]["per_second"] / peer, engine, name, usual))
-        if ratios:
-            best, engine, name, usual = max(ratios)
-            verdict = "reached" if best >= TARGET_RATIO[backbone] else "MISSED"
-            told.append(f"| {_title(backbone)} | {engine} ({name}) | {best:.2f} | {usual} | {TARGET_RATIO[backbone]:.2f} | {verdict} |")
-    header = "| batch 256, images on the card | the faster of our engines | ÷ torch.compile | its default way, a quick figure | target | |"
-    return [header, "|---|---|---|---|---|---|", *told]
+        sittings = {engine: _against_peer(results, backbone, engine) for engine in OURS}
+        found = {engine: each for engine, each in sittings.items() if each}
+        if found:
+            engine = max(found, key=lambda name: _mean([each.on_card for each in found[name]]))
+            ratios = [each.on_card for each in found[engine]]
+            verdict = "reached" if _mean(ratios) >= TARGET_RATIO[backbone] else "MISSED"
+            told.append(
+                f"| {_title(backbone)} | {engine} | {_mean(ratios):.2f} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} "
+                f"| {', '.join(each.usual for each in found[engine])} | {', '.join(f'{each.copied:.2f}' for each in found[engine])} "
+                f"| {TARGET_RATIO[backbone]:.2f} | {verdict} |"
+            )
+    header = (
+        "| batch 256 | the better of our engines | images on the card, ÷ torch.compile | each sitting | its default way, a quick figure "
+        "| with copies, ÷ torch.compile's from pinned memory | target, on the card | |"
+    )
+    return [header, "|---" * 8 + "|", *told]
+
+
+@dataclass(frozen=True)
+class _AgainstPeer:
+    """Our speed over torch.compile's in one sitting: images on the card, its default way so ('' where it was not timed), with copies."""
+
+    on_card: float
+    usual: str
+    copied: float
+
+
+def _against_peer(results: dict[str, Result], backbone: str, engine: str) -> list[_AgainstPeer]:
+    """One for each sitting that has both."""
+    found = []
+    for result in results.values():
+        rows = {row["engine"]: row for row in result.rows if _many(row, backbone)}
+        if engine in rows and "torch.compile" in rows:
+            own, peer = rows[engine], rows["torch.compile"]
+            speed = peer["throughput"]["per_second"]
+            usual = f"{own['tried'][0]['images_per_second'] / speed:.2f}" if engine == "xla" and own.get("tried") else ""
+            copied = peer["latency_from_host"]["ms"]["50"] / own["latency_from_host"]["ms"]["50"]
+            found.append(_AgainstPeer(own["throughput"]["per_second"] / speed, usual, copied))
+    return found
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _many(row: dict[str, Any], backbone: str) -> bool:

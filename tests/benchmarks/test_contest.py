@@ -1,6 +1,8 @@
 """Who takes part, contests in turn, and the records that come of them."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from benchmarks.steadiness import Plan, Turns
 from benchmarks.subjects import STUDY_BACKBONES, exported_subjects, skeleton, subjects
 from cellclf.card import read_model_file
 from cellclf.environment import Environment
+from cellclf.errors import CellclfError
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import EXTRA_INFO_KEY, Measurement
 
@@ -54,7 +57,7 @@ def test_a_file_that_was_not_exported_has_no_entrant() -> None:
 
 
 def test_full_measures_every_backbone_and_quick_one_of_the_studies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CELLCLF_BENCH_MODELS", str(tmp_path))
+    monkeypatch.setattr("benchmarks.subjects.ROOT", tmp_path)
     assert set(STUDY_BACKBONES) < {each.backbone for each in subjects(full=True)}
     assert [each.backbone for each in subjects(full=False)] == [STUDY_BACKBONES[0]]
 
@@ -62,7 +65,8 @@ def test_full_measures_every_backbone_and_quick_one_of_the_studies(monkeypatch: 
 def test_answers_that_are_not_the_network_s_are_told() -> None:
     assert different_answers("fp32", 1e-6) is None
     assert different_answers("fp32", None) is None
-    assert "not the same network" in (different_answers("fp32", 0.5) or "")
+    for precision in ("fp32", "fp16", "bf16", "int8"):
+        assert "not the same network" in (different_answers(precision, 0.5) or "")
 
 
 def test_ratios_pair_windows_of_one_round() -> None:
@@ -140,6 +144,7 @@ def test_the_stored_file_keeps_every_sample_and_gives_the_same_page(content: dic
     assert [len(row["stats"]["data"]) for row in stored["benchmarks"]] == [len(row["stats"]["data"]) for row in content["benchmarks"]]
     text = page(stored)
     assert "blood-cells-mobilenet025.onnx" in text and "**cellclf**" in text
+    assert re.search(r"\| \*\*cellclf\*\* \| CPU \| fp32 \| 1 \| 3 \| [\d.]+ \| – \| – \| – \|", text), "three calls have no 90th percentile"
     assert len(rows_of(stored)) == len(content["benchmarks"])
 
 
@@ -159,3 +164,25 @@ def test_a_change_that_is_larger_than_the_noise_is_seen(content: dict[str, Any])
     assert ours is not None and ours.seen and all(row.seen for row in rows)
     assert ours.factor == pytest.approx(1.5, rel=0.01)
     assert ours.visible < 0.05
+
+
+def test_runs_without_a_common_row_are_not_compared_and_other_machines_are_named(content: dict[str, Any]) -> None:
+    elsewhere = {**content, "environment": {**content["environment"], "cpu": "another", "packages": {"onnxruntime": "0.1"}}}
+    text = report(content, elsewhere)
+    assert f"the runs differ in cpu ({content['environment']['cpu']} → another), " in text
+    assert "onnxruntime (" in text and " → 0.1)" in text
+    with pytest.raises(ValueError, match="they have no row in common"):
+        report(content, {**content, "benchmarks": []})
+
+
+def test_a_folder_of_models_must_hold_some_and_each_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CELLCLF_BENCH_MODELS", str(tmp_path / "models"))
+    for _ in range(2):
+        with pytest.raises(CellclfError, match=r"CELLCLF_BENCH_MODELS=.*models is no folder with \.onnx files"):
+            exported_subjects()
+        (tmp_path / "models").mkdir(exist_ok=True)
+    shutil.copy(MODEL, tmp_path / "models" / "a.onnx")
+    assert [each.says for each in exported_subjects()] == ["a.onnx"]
+    shutil.copy(MODEL, tmp_path / "models" / "b.onnx")
+    with pytest.raises(CellclfError, match=r"a\.onnx and .*b\.onnx both hold blood-cells-mobilenet025 in fp32"):
+        exported_subjects()

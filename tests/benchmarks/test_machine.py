@@ -34,8 +34,12 @@ def test_package_counters_are_added_and_go_on_after_a_wrap(tmp_path: Path) -> No
         (tmp_path / zone).mkdir()
         (tmp_path / zone / "energy_uj").write_text(str(value))
         (tmp_path / zone / "max_energy_range_uj").write_text("1000000")
+    (tmp_path / "intel-rapl:2").mkdir()  # the whole platform, in which the packages are
+    for name, text in (("name", "psys\n"), ("energy_uj", "5000000"), ("max_energy_range_uj", "9000000")):
+        (tmp_path / "intel-rapl:2" / name).write_text(text)
     energy = package_energy(tmp_path)
     assert energy.read is not None
+    assert energy.read() == pytest.approx(0.9)
     before = energy.read()
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100000")
     assert energy.read() - before == pytest.approx(0.2)

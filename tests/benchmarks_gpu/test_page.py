@@ -57,10 +57,16 @@ def test_each_sitting_is_compared_with_the_peer_of_its_own(tmp_path: Path) -> No
     store(tmp_path, "inference", [inference_row("torch.compile", 40_000.0), inference_row("onnxruntime", 30_000.0)])
     store(tmp_path, "inference-xla", [inference_row("torch.compile", 30_000.0), inference_row("xla", 36_000.0)])
     text = page(tmp_path)
-    assert "| ResNet50 | xla (inference-xla) | 1.20 |  | 1.00 | reached |" in text
+    assert "| ResNet50 | xla | 1.20 | 1.20 |  | 1.00 | 1.00 | reached |" in text
     assert "| ResNet50, 224, 256 | onnxruntime | 30,000 |  | 0.75 (by p50 1.00) | ≥ 1.00: MISSED |" in text
     assert "| ResNet50, 224, 256 | xla | 36,000 |  | 1.20 (by p50 1.00) | ≥ 1.00: reached |" in text
     assert text.index("\ninference:") < text.index("\ninference-xla:")
+
+
+def test_several_sittings_are_judged_by_their_mean_and_each_is_shown(tmp_path: Path) -> None:
+    for name, speed in (("inference", 33_000.0), ("inference-2", 24_000.0)):
+        store(tmp_path, name, [inference_row("torch.compile", 30_000.0), inference_row("xla", speed)])
+    assert "| ResNet50 | xla | 0.95 | 1.10, 0.80 | ,  | 1.00, 1.00 | 1.00 | MISSED |" in page(tmp_path)
 
 
 def test_a_disturbed_pair_is_judged_by_the_peer_s_fastest_window(tmp_path: Path) -> None:
