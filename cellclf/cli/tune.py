@@ -13,8 +13,9 @@ from cellclf.card import read_model_file
 from cellclf.cli import options
 from cellclf.cli.console import note, out, plain_table, print_json
 from cellclf.cli.display import TrainingDisplay
+from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import newest_model
-from cellclf.runtime.plan import plan_path
+from cellclf.runtime.plan import Plan, load_plan, plan_path
 from cellclf.runtime.session import open_session
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -37,15 +38,19 @@ def tune(
     """
     file = read_model_file(model or newest_model())
     wanted = [name.strip() for name in devices.split(",")]
+    if "auto" in wanted:
+        raise CellclfError("--devices: auto is no provider; name those to try, as cpu,openvino")
     for device in wanted if devices != ",".join(DEFAULT_DEVICES) else ():
         open_session(file.content, device=device, threads=1, precision=file.card.precision)  # what is asked for and cannot be had is an error
     with TrainingDisplay() as display:
         found = tune_file(file, devices=wanted, seconds=seconds, on_stage=display.stage)
     path = plan_path(file.fingerprint)
-    if found.plan is None:
-        path.unlink(missing_ok=True)
-    else:
+    kept, _ = load_plan(file.fingerprint)
+    untried = kept if kept is not None and kept.device not in wanted and _pays(kept) >= _pays(found.plan) else None
+    if untried is None and found.plan is not None:
         found.plan.write(path)
+    elif untried is None:
+        path.unlink(missing_ok=True)
     if as_json:
         print_json(json.dumps(_as_dict(found), indent=2))
         return
@@ -56,10 +61,17 @@ def tune(
         out.print(table)
     for name, reason in found.left_out.items():
         note(f"left out {name}: {reason}")
-    if found.plan is None:
+    if untried is not None:
+        out.print(f"{untried.device}, which was not tried, is as quick as anything here, as far as its plan says: it stays; {untried}")
+    elif found.plan is None:
         out.print("the default is as good as anything here: no plan is kept")
     else:
         out.print(f"{found.plan}; kept in {path}")
+
+
+def _pays(plan: Plan | None) -> float:
+    """How much a plan wins over the default, for one image and for many together."""
+    return 1.0 if plan is None else plan.gain * plan.single_gain
 
 
 def _as_dict(found: Tuning) -> dict[str, object]:

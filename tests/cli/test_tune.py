@@ -39,6 +39,16 @@ def test_tune_forgets_a_plan_that_no_longer_pays(cli: Cli, tmp_path: Path) -> No
     assert plan is None or plan["batch"] != 5
 
 
+def test_tune_keeps_a_plan_of_a_provider_that_it_did_not_try_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    fingerprint = read_model_file(SHIPPED).fingerprint
+    path = tmp_path / "plans" / f"{fingerprint}.json"
+    plan_for(fingerprint, device="openvino", gain=50.0).write(path)
+    kept = path.read_bytes()
+    done = cli("tune", SHIPPED, "--seconds", "1", "--devices", "cpu", CELLCLF_CACHE=str(tmp_path))
+    assert path.read_bytes() == kept
+    assert done.out.splitlines()[-1].startswith("openvino, which was not tried, is as quick as anything here")
+
+
 @pytest.mark.skipif(gpu_count() > 0, reason="a GPU is here")
 def test_a_device_that_is_asked_for_and_absent_is_an_error_and_the_plan_stays(cli: Cli, tmp_path: Path) -> None:
     done = cli("tune", SHIPPED, "--seconds", "1", "--devices", "cuda", CELLCLF_CACHE=str(tmp_path))
@@ -47,7 +57,7 @@ def test_a_device_that_is_asked_for_and_absent_is_an_error_and_the_plan_stays(cl
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("arguments", [["--devices", "gpu0"], ["nowhere.onnx"]], ids=["device", "file"])
+@pytest.mark.parametrize("arguments", [["--devices", "gpu0"], ["--devices", "cpu,auto"], ["nowhere.onnx"]], ids=["device", "auto", "file"])
 def test_wrong_choices_are_one_line(cli: Cli, arguments: list[str]) -> None:
     done = cli("tune", *([SHIPPED] if arguments[0].startswith("-") else []), *arguments)
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
