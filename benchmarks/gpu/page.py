@@ -64,6 +64,7 @@ def page(folder: Path) -> str:
     lines += ["", "## Machine", "", *_machines(found)]
     lines += ["", "## Ceilings", "", *_ceilings(found.get("ceilings"))]
     lines += ["", "## Inference, fp16", "", *_inference(sittings("inference", found), found.get("ceilings"))]
+    lines += ["", "## cellclf's own commands", "", *_product(found.get("product"))]
     lines += ["", "## When a GPU pays", "", *_pays(sittings("inference", found), folder.parent / "cpu.json")]
     lines += ["", "## Training speed, bf16", "", *_training(sittings("training", found))]
     lines += ["", "## Depthwise convolutions in training, JAX", "", *_depthwise(found.get("depthwise"))]
@@ -212,6 +213,26 @@ def _against_peer(results: dict[str, Result], backbone: str, engine: str) -> lis
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def _product(result: Result | None) -> list[str]:
+    """What `cellclf verify` and `predict` do on each provider, as a user starts them."""
+    tensorrt = f"`--device tensorrt`: {NOT_YET}; TensorRT's libraries are not on PyPI, so that no machine that was at hand had them."
+    if result is None:
+        return [f"`cellclf verify` and `cellclf predict` with `--device cuda` and `xla` (benchmarks/gpu/product.py): {NOT_YET}.", tensorrt]
+    lines = [
+        "| --device | provider | golden cases: largest difference | predict, s | images | largest difference from the CPU's answers |",
+        "|---" * 6 + "|",
+    ]
+    for row in result.rows:
+        if "invalid" in row:
+            lines.append(f"| {row['device']} | invalid: {row['invalid'].replace('|', '/')} |||||")
+            continue
+        lines.append(
+            f"| {row['device']} | {row['provider']} | {row['verified']['max_difference']:.1g} | {row['predict_s']:.1f} | {row['images']} "
+            f"| {row['max_difference']:.1g} |"
+        )
+    return [*lines, "", tensorrt]
 
 
 def _many(row: dict[str, Any], backbone: str) -> bool:

@@ -7,18 +7,18 @@ from typing import Annotated
 import typer
 
 from cellclf.cli import options
-from cellclf.cli.console import err, interval, note, out, plain_table, print_json, relative
-from cellclf.cli.cost_options import DecodeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
+from cellclf.cli.console import clock, err, interval, note, out, plain_table, print_json, relative
+from cellclf.cli.cost_options import DecodeOption, GramsOption, LifetimeOption, PriceOption, PricePerHourOption, UtilisationOption, assumptions
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
 from cellclf.report.choice import choose
 from cellclf.report.choice_picture import draw_choice
 from cellclf.report.collect import known_factors
-from cellclf.report.contenders import Choice, Contender, Limits
-from cellclf.report.cost_tables import cost_text
+from cellclf.report.contenders import Choice, Contender, Limits, Spending
+from cellclf.report.cost_tables import cost_text, money
 from cellclf.report.deployments import MOST_POINTS_LOST
 from cellclf.report.eligible import eligible_runs, eligible_study
-from cellclf.report.prices import USUAL_ASSUMPTIONS, decoding
+from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions, decoding
 from cellclf.studies.measurements import Measurement, read_measurements
 from cellclf.studies.plan import PLAN_FILE, open_study
 from cellclf.training.run import find_run, runs_in
@@ -37,6 +37,8 @@ def choose_command(
     price_per_hour: PricePerHourOption = None,
     price: PriceOption = None,
     utilisation: UtilisationOption = 0.5,
+    lifetime_images: LifetimeOption = USUAL_ASSUMPTIONS.lifetime_images,
+    grams_per_kwh: GramsOption = USUAL_ASSUMPTIONS.grams_per_kwh,
     decode_ms: DecodeOption = 0,
     benchmarks: Annotated[list[str] | None, typer.Option(help="JSON of pytest benchmarks/ --benchmark-json; several times.")] = None,
     by: Annotated[str, typer.Option(help="validation | test: the split whose figure decides.")] = "validation",
@@ -77,8 +79,8 @@ def choose_command(
         price_per_hour=price_per_hour,
         price=price,
         utilisation=utilisation,
-        lifetime_images=USUAL_ASSUMPTIONS.lifetime_images,
-        grams_per_kwh=USUAL_ASSUMPTIONS.grams_per_kwh,
+        lifetime_images=lifetime_images,
+        grams_per_kwh=grams_per_kwh,
         decode_ms=decode_ms,
     )
     found = choose(candidates, measured, limits, by=split, notes=notes, assumed=assumed)
@@ -119,10 +121,28 @@ def _print(choice: Choice) -> None:
             out.print(f"quicker, and not told from the winner: {choice.frugal}")
     for each in choice.excluded:
         out.print(f"excluded: {each.describe}: {'; '.join(each.excluded)}", style="yellow")
+    if choice.spending is not None:
+        out.print(_spent(choice.spending, choice.assumed))
     _print_assumptions(choice)
     out.print(
         "in brackets: 95 % intervals over groups of images, averaged over seeds; p: the winner against it on the test images, Holm", style="dim"
     )
+
+
+def _spent(found: Spending, assumed: Assumptions) -> str:
+    """The winner's training, energy, and when a GPU pays, in one line."""
+    parts = [f"training took {clock(found.training_s.mean)} a run"]
+    if found.training is not None and found.training_per_million is not None:
+        lifetime = f"over {assumed.lifetime_images:,} images {money(found.training_per_million)} a million (--lifetime-images)"
+        parts.append(f"which cost {money(found.training)}, {lifetime}")
+    if found.kwh_per_million is None or found.co2_g_per_million is None:
+        parts.append("energy was not measured")
+    else:
+        parts.append(f"{money(found.kwh_per_million)} kWh and {money(found.co2_g_per_million)} g of CO₂ a million (--grams-per-kwh)")
+    if found.break_even is not None:
+        above = found.break_even.images_a_day
+        parts.append(f"a GPU costs less above {money(above)} images a day" if above is not None else f"when a GPU pays: {found.break_even.reason}")
+    return f"the winner: {'; '.join(parts)}"
 
 
 def _print_assumptions(choice: Choice) -> None:

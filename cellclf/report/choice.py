@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
-from cellclf.evaluation.paired import compare_over_seeds, holm
+from cellclf.evaluation.paired import compare_over_seeds, holm, spread
 from cellclf.report.calling import Called, call, figure, sensitivity
 from cellclf.report.comparing import Candidate, same_images
-from cellclf.report.contenders import Choice, Contender, Limits
+from cellclf.report.contenders import Choice, Contender, Limits, Spending
+from cellclf.report.cost import amortised_per_million, carbon_per_million, energy_per_million, training_cost
+from cellclf.report.costing import cost_everything
 from cellclf.report.deployments import MOST_POINTS_LOST, Deployment, deployments, ways_of
-from cellclf.report.prices import CPU, USUAL_ASSUMPTIONS, Assumptions, check_assumptions
+from cellclf.report.modelling import card_of
+from cellclf.report.prices import CPU, USUAL_ASSUMPTIONS, Assumptions, check_assumptions, price_of
 from cellclf.studies.measurements import Measurement
 
 __all__ = ["choose"]
@@ -31,7 +34,8 @@ def choose(
     measured = tuple(measurements)
     if any(limit is not None for limit in (limits.max_latency_ms, limits.max_size_mb, limits.max_cost)) and not measured:
         raise StudyError("limits of latency, size or cost need measurements: give --benchmarks FILE.json, made by pytest benchmarks/")
-    check_assumptions(assumed, measured)
+    environments = [run.environment for candidate in candidates for run in candidate.runs]
+    check_assumptions(assumed, measured, {each.cores for each in environments if card_of(each) is None} if measured else ())
     ways = deployments(measured, assumed)
     called = [call(candidate, limits) for candidate in candidates]
     contenders = [contender for each in called for contender in _contenders(each, ways, limits, by)]
@@ -46,6 +50,26 @@ def choose(
         excluded=tuple(sorted((each for each in contenders if each.excluded), key=_rank)),
         frugal=frugal.describe if frugal else None,
         notes=tuple(notes),
+        spending=_spending(kept[0], next(each for each in candidates if each.title == kept[0].model), measured, assumed) if kept else None,
+    )
+
+
+def _spending(winner: Contender, candidate: Candidate, measured: Sequence[Measurement], assumed: Assumptions) -> Spending:
+    """What the winner costs besides running it."""
+    first = candidate.runs[0]
+    seconds = spread([run.metrics.learning_time.total_s for run in candidate.runs])
+    price = price_of(assumed, gpu=card_of(first.environment), cores=first.environment.cores)
+    training = None if price is None else training_cost(seconds.mean, price.per_hour)
+    joules = winner.deployment.joules_per_image if winner.deployment else None
+    network = (first.setup.recipe.backbone, first.setup.recipe.image_size_px)
+    pays = cost_everything([], [each for each in measured if (each.backbone, each.image_size_px) == network], assumed).break_evens
+    return Spending(
+        training_s=seconds,
+        training=training,
+        training_per_million=None if training is None else amortised_per_million(training, assumed.lifetime_images),
+        kwh_per_million=None if joules is None else energy_per_million(joules),
+        co2_g_per_million=None if joules is None else carbon_per_million(joules, assumed.grams_per_kwh),
+        break_even=next(iter(pays), None),
     )
 
 

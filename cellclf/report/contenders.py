@@ -3,13 +3,14 @@
 from cellclf.card import Estimate
 from cellclf.data.manifest import Split
 from cellclf.documents import Document
-from cellclf.evaluation.paired import PairedTest
+from cellclf.evaluation.paired import PairedTest, Spread
 from cellclf.report.comparing import LEVEL
+from cellclf.report.costing import BreakEven
 from cellclf.report.deployments import Deployment
 from cellclf.report.figures import Figure
 from cellclf.report.prices import Assumptions
 
-__all__ = ["Choice", "Contender", "Limits"]
+__all__ = ["Choice", "Contender", "Limits", "Spending"]
 
 
 class Limits(Document):
@@ -68,10 +69,23 @@ class Contender(Document):
         return f"{self.model}, {self.deployment.describe}" if self.deployment else self.model
 
 
+class Spending(Document):
+    """What the winner costs besides running it. training_s: of one run; training, training_per_million: its money, and spread over the lifetime's
+    images, None where that machine has no price. kwh_per_million, co2_g_per_million: None where no energy was measured. break_even: of its network.
+    """
+
+    training_s: Spread
+    training: float | None
+    training_per_million: float | None
+    kwh_per_million: float | None
+    co2_g_per_million: float | None
+    break_even: BreakEven | None
+
+
 class Choice(Document):
     """Contenders that keep the limits, best first; then the excluded. `frugal` is the quickest that cannot be told from the winner.
 
-    assumed: what cost rests on.
+    assumed: what cost rests on. spending: of the winner, None where nothing is kept.
     """
 
     by: Split
@@ -81,3 +95,4 @@ class Choice(Document):
     excluded: tuple[Contender, ...]
     frugal: str | None
     notes: tuple[str, ...]
+    spending: Spending | None = None

@@ -15,7 +15,7 @@ from cellclf.report.figures import Curve, ModelFigures, SplitFigures, WantedPoin
 from cellclf.report.loading import LoadedRun
 from cellclf.studies.study import Published
 
-__all__ = ["figures_of", "leak_of"]
+__all__ = ["card_of", "figures_of", "leak_of"]
 
 
 def figures_of(candidate: Candidate, *, number: int, published: Published | None, wanted: WantedPoint) -> ModelFigures:
@@ -53,7 +53,7 @@ def figures_of(candidate: Candidate, *, number: int, published: Published | None
         operating=operating,
         doubts=doubts_of(candidate, operating),
         trained_cores=first.environment.cores,
-        trained_gpu=_card(first.environment),
+        trained_gpu=card_of(first.environment),
         fingerprints=tuple(run.fingerprints for run in runs),
         by_label=by_label(candidate),
     )
@@ -83,7 +83,7 @@ def _split(candidate: Candidate, split: Split) -> SplitFigures:
     )
 
 
-def _card(environment: Environment) -> str | None:
+def card_of(environment: Environment) -> str | None:
     """The GPU that trained; 'GPU' where its name was not kept."""
     if environment.provider in (None, "CPU"):
         return None

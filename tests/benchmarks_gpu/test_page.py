@@ -33,7 +33,7 @@ def inference_row(engine: str, per_second: float) -> dict[str, Any]:
 
 def test_without_json_every_section_says_not_yet_measured(tmp_path: Path) -> None:
     text = page(tmp_path / "missing")
-    assert text.count(NOT_YET) == 8
+    assert text.count(NOT_YET) == 10
 
 
 def test_a_check_and_a_machine_without_gpu_are_no_measurements(tmp_path: Path) -> None:
@@ -67,6 +67,15 @@ def test_several_sittings_are_judged_by_their_mean_and_each_is_shown(tmp_path: P
     for name, speed in (("inference", 33_000.0), ("inference-2", 24_000.0)):
         store(tmp_path, name, [inference_row("torch.compile", 30_000.0), inference_row("xla", speed)])
     assert "| ResNet50 | xla | 0.95 | 1.10, 0.80 | ,  | 1.00, 1.00 | 1.00 | MISSED |" in page(tmp_path)
+
+
+def test_the_commands_answers_stand_beside_the_cpus(tmp_path: Path) -> None:
+    row = {"device": "cuda", "provider": "CUDAExecutionProvider", "verified": {"max_difference": 1e-6}, "predict_s": 4.56, "images": 100}
+    store(tmp_path, "product", [{**row, "max_difference": 2e-6}, {"device": "xla", "invalid": "verify: exit code 1: no jax | none"}])
+    text = page(tmp_path)
+    assert "| cuda | CUDAExecutionProvider | 1e-06 | 4.6 | 100 | 2e-06 |" in text
+    assert "| xla | invalid: verify: exit code 1: no jax / none |" in text
+    assert f"`--device tensorrt`: {NOT_YET}" in text
 
 
 def test_a_disturbed_pair_is_judged_by_the_peer_s_fastest_window(tmp_path: Path) -> None:

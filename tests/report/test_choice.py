@@ -19,7 +19,7 @@ from cellclf.report.contenders import Choice, Limits
 from cellclf.report.deployments import deployments, ways_of
 from cellclf.report.eligible import eligible_runs, eligible_study
 from cellclf.report.loading import load_all
-from cellclf.report.prices import Assumptions
+from cellclf.report.prices import Assumptions, price_of
 from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement
 from cellclf.studies.study import Study, Variation
 from cellclf.training.recipe import Recipe, make_recipe
@@ -377,6 +377,25 @@ def test_the_pareto_picture_is_a_picture_and_needs_measurements(runs: list[Run],
     assert not (tmp_path / "q.png").exists()
 
 
+def test_a_choice_tells_what_the_winner_costs_besides_running_it(runs: list[Run]) -> None:
+    """Two seeds that learned for so long, at 0.36 an hour of the machine; 3.6 J an image are a kilowatt-hour a million, at 400 g of CO₂."""
+    taken_s = [run.metrics().learning_time.total_s for run in runs[:2]]
+    cpu, gpu = measurement("resnet50", 50.0, joules_per_image=3.6), measurement("resnet50", 1.0, gpu="NVIDIA H200", provider="CUDAExecutionProvider")
+    spent = chosen(runs[:2], [cpu, gpu, measurement("vgg16")]).spending
+    assert spent is not None and spent.training is not None and spent.break_even is not None
+    assert spent.training_s.mean == pytest.approx(sum(taken_s) / 2)
+    per_hour = price_of(BUSY, cores=2)
+    assert per_hour is not None
+    assert spent.training == pytest.approx(spent.training_s.mean / 3600 * per_hour.per_hour)
+    assert spent.training_per_million == pytest.approx(spent.training * 1e6 / BUSY.lifetime_images)
+    assert (spent.break_even.backbone, spent.break_even.gpu is not None) == ("resnet50", True)
+    alone = chosen(runs[:2], [cpu]).spending
+    assert alone is not None and alone.break_even is not None
+    assert (alone.kwh_per_million, alone.co2_g_per_million) == pytest.approx((1.0, 400.0))
+    assert alone.break_even.reason == "not yet measured on a GPU"
+    assert chosen(runs[:2], [cpu], max_latency_ms=1).spending is None
+
+
 def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Path, cli: Callable[..., Completed]) -> None:
     file = tmp_path / "b.json"
     lossy = own_file(runs[0], precision="int8", accuracy=answered(-0.72))
@@ -390,6 +409,9 @@ def test_choose_prints_winner_rivals_and_excluded(runs: list[Run], tmp_path: Pat
     assert "that very file was seen to lose at most 0.3 points" in " ".join(done.out.split())
     assert "cost of a million images at a utilisation of 0.5" in done.out
     assert "one CPU core: 0.05 USD an hour (2026-11, a round assumption" in done.out
+    told = " ".join(done.out.split())
+    assert "the winner: training took " in told and "energy was not measured; when a GPU pays: not yet measured on a GPU" in told
+    assert "images decoded in memory: what reading, decoding and resizing files takes comes on top (--decode-ms)" in told
     dear = cli("choose", "--runs", str(runs[0].folder.parent), "--benchmarks", str(file), "--max-cost", "2", "--price-per-hour", "0.36", "--json")
     assert [each["backbone"] for each in json.loads(dear.out)["kept"]] == ["mobilenet"]
     wrong = cli("choose", "--runs", str(runs[0].folder.parent), "--price", "gpu-h200")
