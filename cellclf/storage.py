@@ -75,7 +75,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of that name, a file that others of us see; gives whether it was free. It ends with the process, however that ends."""
+    """Hold the lock of that name, a file that others of us see; gives whether it was free. It ends with the process, however that ends.
+
+    A folder that was made for it and stayed empty is removed.
+    """
+    made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         stream = path.open("ab")
@@ -89,6 +93,9 @@ def locked(path: Path) -> Iterator[bool]:
         if free:
             path.unlink(missing_ok=True)
         stream.close()
+        if made:
+            with contextlib.suppress(OSError):  # it holds something by now
+                path.parent.rmdir()
 
 
 def _lock(stream: BinaryIO) -> bool:

@@ -225,7 +225,10 @@ def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path: Path) -> N
             assert not third, "who was refused took nothing away"
     with locked(path) as again:
         assert again
-    assert names_in(tmp_path / "runs") == []
+    assert names_in(tmp_path) == []
+    with locked(path):
+        (tmp_path / "runs" / "a").mkdir()
+    assert names_in(tmp_path / "runs") == ["a"]
 
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ _SWITCH_S = 0.001
 _LAST_LOOK_S = 0.1
 """For how long connections are still taken and read while all are refused: what lay in them already is told so, in the place of a reset."""
 
+_LOOKS = 30
+"""In how many turns of the loop at least; from taking a connection to answering it are five or six."""
+
 _PATIENCE_S = 60.0
 """What a worker process may take for a batch beyond every request's deadline before it is taken for dead."""
 
@@ -139,7 +142,15 @@ class Server:
     def _close(self) -> None:
         assert self._loop is not None
         self.service.admission.draining = True
-        self._loop.call_later(_LAST_LOOK_S, self._uvicorn.stop)
+        self._loop.call_later(_LAST_LOOK_S, self._look, _LOOKS)
+
+    def _look(self, looks: int) -> None:
+        """Let the loop take and read what lies in connections, turn by turn, and end: the time may have passed while it stood still."""
+        assert self._loop is not None
+        if looks:
+            self._loop.call_soon(self._look, looks - 1)
+        else:
+            self._uvicorn.stop()
 
 
 def _service(sources: Sequence[Source], settings: Settings, keys: Keys) -> Service:

@@ -269,8 +269,9 @@ def test_what_is_no_request_behind_one_is_not_its_answer(hold: Hold, behind: byt
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_what_lies_in_connections_when_the_service_ends_is_refused_and_not_reset() -> None:
-    """The loop stands still while clients connect, send and the service is told to end."""
+@pytest.mark.parametrize("busy_s", [0.0, 0.8], ids=["at once", "after something long"])
+def test_what_lies_in_connections_when_the_service_ends_is_refused_and_not_reset(busy_s: float) -> None:
+    """The loop stands still while clients connect, send and the service is told to end; and it may have something long to do just then."""
     with serving() as running:
         loop = running.server._loop
         assert loop is not None
@@ -289,6 +290,7 @@ def test_what_lies_in_connections_when_the_service_ends_is_refused_and_not_reset
         for wire in wires:
             wire.sendall(http("POST", "/predict", picture(1)))
         running.server.drain()
+        loop.call_soon_threadsafe(time.sleep, busy_s)
         go.set()
         for wire in wires:
             answer = everything(wire)
