@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from cellclf.data.manifest import Split
 from cellclf.errors import StudyError
 from cellclf.evaluation.paired import compare_over_seeds, holm, spread
@@ -57,7 +59,7 @@ def choose(
 def _spending(winner: Contender, candidate: Candidate, measured: Sequence[Measurement], assumed: Assumptions) -> Spending:
     """What the winner costs besides running it."""
     first = candidate.runs[0]
-    seconds = spread([run.metrics.learning_time.total_s for run in candidate.runs])
+    seconds = spread(np.array([run.metrics.learning_time.total_s for run in candidate.runs]))
     price = price_of(assumed, gpu=card_of(first.environment), cores=first.environment.cores)
     training = None if price is None else training_cost(seconds.mean, price.per_hour)
     joules = winner.deployment.joules_per_image if winner.deployment else None
