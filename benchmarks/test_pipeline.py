@@ -19,6 +19,8 @@ from cellclf.data.decoding import decode, decode_file
 FOLDER_OF = 4
 """How often each image is taken where a whole folder's time is wanted."""
 
+OPENVINO = tuple(pytest.param("openvino", size, marks=pytest.mark.full) for size in (4, 16))
+
 STAGES = ("read", "decode", "resize", "copy", "infer", "post")
 
 
@@ -47,7 +49,7 @@ def float_network() -> bytes:
     return bytes(network.SerializeToString())
 
 
-@pytest.mark.parametrize(("device", "batch_size"), [("cpu", 1), ("cpu", 4), ("cpu", 16), ("cpu", 64), ("openvino", 4), ("openvino", 16)])
+@pytest.mark.parametrize(("device", "batch_size"), [*(("cpu", size) for size in (1, 4, 16, 64)), *OPENVINO])
 def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[Path], device: str, batch_size: int, rounds: int) -> None:
     """Target: ≥ 4 times the naive loop, which gives the same labels; what two cores allow at most is most_over_naive of the bound."""
     if device == "openvino":
@@ -104,7 +106,7 @@ def _work_on(pipe: Any, paths: list[Path], device: str) -> None:
         pipe.send(None)
 
 
-@pytest.mark.parametrize("device", ["cpu", "openvino"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("openvino", marks=pytest.mark.full)])
 def test_the_work_conserving_bound(benchmark: Any, cells: list[Path], device: str, rounds: int) -> None:
     """Target: ≥ 90 % of what as many independent processes as cores reach, each with its part of the files and nothing to wait for.
 
