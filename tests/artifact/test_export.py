@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cellclf.artifact.export import Exported, export
+from cellclf.artifact.export import Exported, _without_paths, export
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
 from cellclf.artifact.verify import verify
 from cellclf.card import graph_digest, read_model_file
@@ -26,6 +26,7 @@ from cellclf.evaluation.metrics import measure
 from cellclf.runtime.classifier import Classifier, Prediction
 from cellclf.tables import Table
 from cellclf.training.run import Run
+from tests.conftest import small_recipe
 from tests.model_files import scaled_head
 
 EVERY_PRECISION = pytest.mark.parametrize("precision", list(PRECISIONS))
@@ -271,6 +272,13 @@ def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(
         export(finished_run, target)
     assert target.read_bytes() == older
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize(("trained_on", "named"), [("/home/me/sample", "./sample"), ("sample", "sample"), ("/home/me/mine", "mine")])
+def test_a_folder_of_a_named_sets_name_is_not_taken_for_it(trained_on: str, named: str) -> None:
+    recipe = small_recipe()
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"data": trained_on})})
+    assert _without_paths(recipe, Path(trained_on).name)["data"]["data"] == named
 
 
 def test_what_is_no_earlier_export_of_the_run_is_never_replaced(finished_run: Run, copied_run: Run, files: dict[str, Path], tmp_path: Path) -> None:
