@@ -57,15 +57,16 @@ def scan(data: str, *, group_rule: str | None = None) -> Scan:
     if data in DATASETS:
         dataset = DATASETS[data]
         root = locate(dataset)
-        notes = (f"{data} is the named set; the folder of that name here is meant by ./{data}",) if Path(data).is_dir() else ()
-        found = Scan(dataset.name, root, _named_files(root, dataset), dataset, notes)
+        beside = (f"{data} is the named set; the folder of that name here is meant by ./{data}",) if Path(data).is_dir() else ()
+        found = Scan(dataset.name, root, _named_files(root, dataset), dataset, beside)
         return _with_groups(found, dataset.group_rule if group_rule is None else group_rule)
     if not data.strip():
         raise DataError("no data set, folder or .csv file is named")
     path = Path(os.path.expanduser(data))  # noqa: PTH111  # Path.expanduser raises where the user is unknown
     if path.is_dir():
         root = _descend(path.resolve())
-        return _with_groups(Scan(root.name, root, _folder_files(root), notes=_unused(root)), group_rule)
+        files, notes = _folder_files(root)
+        return _with_groups(Scan(root.name, root, files, notes=notes), group_rule)
     if path.is_file() and path.suffix.lower() == ".csv":
         return _with_groups(Scan(path.stem, path.resolve().parent, _csv_files(path)), group_rule)
     if path.exists():
@@ -89,27 +90,31 @@ def _named_files(root: Path, dataset: Dataset) -> tuple[Found, ...]:
     for folders, split in sides:
         for folder in folders:
             if (root / folder).is_dir():
-                files += [replace(found, split=split) for found in _label_folders(root, root / folder) if found.label in dataset.labels]
+                files += [replace(found, split=split) for found in _label_folders(root, root / folder)[0] if found.label in dataset.labels]
     return tuple(files)
 
 
-def _folder_files(root: Path) -> tuple[Found, ...]:
+def _folder_files(root: Path) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+    """The labelled files, and what lies beside them and is not used."""
     children = {child.name: child for child in sorted(root.iterdir()) if child.is_dir() and not _ignored(child)}
     sides = {name: _SPLIT_NAMES[name.lower()] for name in children if name.lower() in _SPLIT_NAMES}
     if sides:
         others = sorted(set(children) - set(sides))
         if others:
             raise DataError(f"{root} mixes split folders ({', '.join(sides)}) with others ({', '.join(others)}); move the others away")
-        files = [replace(found, split=split) for name, split in sides.items() for found in _label_folders(root, children[name])]
+        sorted_out = [(split, *_label_folders(root, children[name])) for name, split in sides.items()]
+        files = [replace(found, split=split) for split, found_there, _ in sorted_out for found in found_there]
+        unread = [path for _, _, paths in sorted_out for path in paths]
     else:
-        files = _label_folders(root, root)
+        files, unread = _label_folders(root, root)
     if not files:
         raise DataError(f"{root} holds no labelled images: one folder a label is expected, with images inside")
-    return tuple(files)
+    return tuple(files), _unused(root, [root, *(children[name] for name in sides)], unread)
 
 
-def _label_folders(root: Path, folder: Path) -> list[Found]:
-    files = []
+def _label_folders(root: Path, folder: Path) -> tuple[list[Found], list[Path]]:
+    """The images of each label's folder, and the files there that are of another kind."""
+    files, unread = [], []
     for label_folder in sorted(child for child in folder.iterdir() if child.is_dir() and not _ignored(child)):
         inside = [path for path in sorted(label_folder.rglob("*")) if not _hidden_below(label_folder, path)]
         if linked := [path for path in inside if path.is_symlink() and path.is_dir()]:
@@ -118,16 +123,14 @@ def _label_folders(root: Path, folder: Path) -> list[Found]:
         if not images:
             raise DataError(f"label folder {label_folder} holds no images")
         files += [Found(path.relative_to(root).as_posix(), label_folder.name) for path in images]
-    return files
+        unread += [path for path in inside if not is_image_name(path) and path.name not in _OF_A_DESKTOP and path.is_file()]
+    return files, unread
 
 
-def _unused(root: Path) -> tuple[str, ...]:
-    """What stands in a folder of labelled images and is none of them: files outside label folders, and files of other kinds inside."""
-    depth = 2 if any(child.is_dir() and child.name.lower() in _SPLIT_NAMES for child in root.iterdir()) else 1
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not _hidden_below(root, path)]
-    loose = [path for path in files if len(path.relative_to(root).parts) <= depth and is_image_name(path)]
-    others = [path for path in files if len(path.relative_to(root).parts) > depth and not is_image_name(path) and path.name not in _OF_A_DESKTOP]
-    told = (("lie outside the label folders", loose), ("in label folders are of a kind that is not read", others))
+def _unused(root: Path, folders: list[Path], unread: list[Path]) -> tuple[str, ...]:
+    """What stands in a folder of labelled images and is none of them: images outside label folders, and files of other kinds inside."""
+    loose = [path for folder in folders for path in sorted(folder.iterdir()) if is_image_name(path) and path.is_file()]
+    told = (("lie outside the label folders", loose), ("in label folders are of a kind that is not read", unread))
     return tuple(f"{len(paths)} files {where} and are not used, for example {paths[0].relative_to(root)}" for where, paths in told if paths)
 
 
