@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cellclf.data.prepare import DataRequest
-from cellclf.training.fit import Examples, FitState, epoch_order, fit, predict
+from cellclf.training.checkpoint import FitState
+from cellclf.training.fit import Examples, epoch_order, fit, predict
 from cellclf.training.framework import backend, require_keras
 from cellclf.training.network import build_network
 from cellclf.training.progress import Progress

@@ -1,37 +1,31 @@
-"""The epochs: batches in an order drawn from (seed, epoch), validation, early stopping, and a checkpoint after each epoch that survives kill -9.
+"""The epochs: batches in an order drawn from (seed, epoch), validation, early stopping, and a checkpoint after each epoch.
 
 Everything random in an epoch is drawn anew from (seed, epoch), so a resumed run goes on as if it had never stopped.
 """
 
-import json
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellclf.errors import CellclfError, RunError
+from cellclf.errors import RunError
 from cellclf.evaluation.scores import cross_entropy
-from cellclf.storage import new_file
+from cellclf.training.checkpoint import FitState, restore_best_weights, restore_checkpoint, store_checkpoint
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
+from cellclf.training.imbalance import adjusted_loss, class_weights
 from cellclf.training.network import layers_of
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import OPTIMIZER, Recipe
-from cellclf.training.run import Epoch, write_history
+from cellclf.training.run import Epoch
 
-__all__ = ["Examples", "FitState", "adjusted_loss", "class_weights", "epoch_order", "fed", "fit", "label_prior", "predict", "steps_per_epoch"]
+__all__ = ["Examples", "epoch_order", "fed", "fit", "predict", "steps_per_epoch"]
 
-CHECKPOINT = "checkpoint.npz"
 _BATCHES_AHEAD = 2
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""What NumPy raises on an .npz file that is not whole."""
-_LEAST_PRIOR = 1e-6
-"""Share of a label below which its images teach nothing: Keras cuts probabilities at 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +35,6 @@ class Examples:
     inputs: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]
-
-
-@dataclass
-class FitState:
-    """Where a run stands after its last whole epoch."""
-
-    history: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    stopped_early: bool = False
-    compile_s: float = 0.0
-    fit_s: float = 0.0
-    data_s: float = 0.0
-
-    @property
-    def waited(self) -> int:
-        """Epochs since the best one."""
-        return len(self.history) - self.best_epoch
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -71,34 +48,6 @@ def epoch_order(images: int, batch_size: int, *, seed: int, epoch: int) -> npt.N
     order = np.random.default_rng([seed, epoch]).permutation(images)
     steps = steps_per_epoch(images, batch_size)
     return np.resize(order, steps * size).reshape(steps, size)
-
-
-def class_weights(truth: npt.NDArray[np.int64], classes: int, mode: str) -> npt.NDArray[np.float32] | None:
-    """Weight of each class: 'balanced' = images / (classes × images of the class), as scikit-learn has it; None for 'none'."""
-    if mode == "none":
-        return None
-    return (len(truth) / (classes * np.bincount(truth, minlength=classes))).astype(np.float32)
-
-
-def label_prior(
-    truth: npt.NDArray[np.int64], groups: Sequence[str], classes: int, kind: Literal["none", "images", "groups"], strength: float = 1.0
-) -> npt.NDArray[np.float32] | None:
-    """Each label's share of the images, or of the groups (a group counts once for each label it has), [classes]; None for 'none'.
-
-    strength: the power they are raised to, before they are made to add up to 1 again. Raises CellclfError where that leaves a label next to nothing.
-    """
-    if kind == "none":
-        return None
-    labels = truth if kind == "images" else np.array([label for label, _ in set(zip(truth.tolist(), groups, strict=True))])
-    counts = np.bincount(labels, minlength=classes)
-    powers = (counts / counts.sum()) ** strength
-    prior: npt.NDArray[np.float32] = (powers / powers.sum()).astype(np.float32)
-    if (prior < _LEAST_PRIOR).any():
-        raise CellclfError(
-            f"a logit adjustment of strength {strength:g} leaves the rarest label, with {counts.min()} of {counts.sum()} {kind}, a share of "
-            f"{prior.min():.1g}, too little to learn from; give a smaller --logit-adjustment-strength"
-        )
-    return prior
 
 
 def predict(model: Any, examples: Examples, *, batch_size: int, on_progress: Callable[[int, int], None] | None = None) -> npt.NDArray[np.float32]:
@@ -136,7 +85,7 @@ def fit(
     weight_of = class_weights(train.truth, classes, recipe.class_weight)
     _compile(keras, model, recipe, steps, prior)
     if state.history:
-        _restore(model, folder, state)
+        restore_checkpoint(model, folder, state)
     watcher = _watcher(keras, progress, recipe)
     while len(state.history) < recipe.epochs and not state.stopped_early:
         epoch = len(state.history) + 1
@@ -159,30 +108,11 @@ def fit(
         rate = _rate(keras, model)
         row = _row(epoch, logs, probabilities, validation.truth, rate, seconds, watcher.images_per_second)
         _add(state, row, recipe)
-        _checkpoint(model, folder, state)
+        store_checkpoint(model, folder, state)
         progress.epoch_ended(row, best=state.best_epoch == epoch, seconds_left=seconds * (recipe.epochs - epoch))
     if recipe.patience:
-        _load_npz(model.weights, folder / _best_name(state.best_epoch), "w")
+        restore_best_weights(model, folder, state)
     return state
-
-
-def load_state(folder: Path) -> FitState:
-    """The state of an unfinished run: after its last whole epoch, or fresh where it has none; raises RunError where it is damaged."""
-    if not (folder / CHECKPOINT).exists():
-        return FitState()
-    try:
-        with (folder / CHECKPOINT).open("rb") as stream, np.load(stream) as stored:
-            fields = json.loads(str(stored["state"]))
-    except _DAMAGED as error:
-        raise RunError(f"{folder / CHECKPOINT} is damaged: {error}; start a new run") from error
-    history = [Epoch.model_validate(row) for row in fields.pop("history")]
-    return FitState(history=history, **fields)
-
-
-def clear_checkpoints(folder: Path) -> None:
-    """Remove what only a resume needs, and what killed writes left behind."""
-    for path in [*folder.glob("best-*.npz"), *folder.glob(CHECKPOINT), *folder.glob(".*-*")]:
-        path.unlink(missing_ok=True)
 
 
 def _compile(keras: Any, model: Any, recipe: Recipe, steps: int, prior: npt.NDArray[np.float32] | None) -> None:
@@ -197,16 +127,6 @@ def _compile(keras: Any, model: Any, recipe: Recipe, steps: int, prior: npt.NDAr
         jit_compile=backend() == "jax" or not runs_on_cpu(),
     )
     model.optimizer.build(model.trainable_variables)
-
-
-def adjusted_loss(keras: Any, prior: npt.NDArray[np.float32]) -> Any:
-    """Cross-entropy of probabilities that are multiplied by the prior and made to add up to 1: Menon et al. 2021, equation 10."""
-
-    def logit_adjusted(truth: Any, probabilities: Any) -> Any:
-        shifted = probabilities * prior
-        return keras.losses.sparse_categorical_crossentropy(truth, shifted / keras.ops.sum(shifted, axis=-1, keepdims=True))
-
-    return logit_adjusted
 
 
 def _batches(train: Examples, recipe: Recipe, weight_of: npt.NDArray[np.float32] | None, epoch: int) -> Iterator[tuple[Any, ...]]:
@@ -296,42 +216,3 @@ def _seed_random_layers(keras: Any, model: Any, seed: int, epoch: int) -> None:
 
 def _rate(keras: Any, model: Any) -> float:
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-
-
-def _best_name(epoch: int) -> str:
-    return f"best-{epoch:04d}.npz"
-
-
-def _checkpoint(model: Any, folder: Path, state: FitState) -> None:
-    """Store weights, optimizer and history in one file, replaced at once. The best weights carry their epoch in their name, so that a
-    checkpoint always names weights that belong to it, whenever the process is killed."""
-    arrays = {f"w{number}": variable.numpy() for number, variable in enumerate(model.weights)}
-    if state.best_epoch == len(state.history):
-        _write_npz(folder / _best_name(state.best_epoch), arrays)
-    arrays |= {f"o{number}": np.asarray(variable) for number, variable in enumerate(model.optimizer.variables)}
-    fields = vars(state) | {"history": [row.model_dump() for row in state.history]}
-    _write_npz(folder / CHECKPOINT, arrays | {"state": np.array(json.dumps(fields))})
-    for path in folder.glob("best-*.npz"):
-        if path.name != _best_name(state.best_epoch):
-            path.unlink()
-    write_history(folder, tuple(state.history))
-
-
-def _restore(model: Any, folder: Path, state: FitState) -> None:
-    _load_npz(model.weights, folder / CHECKPOINT, "w")
-    _load_npz(model.optimizer.variables, folder / CHECKPOINT, "o")
-    write_history(folder, tuple(state.history))
-
-
-def _write_npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    with new_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy's stub confuses ** with allow_pickle
-
-
-def _load_npz(variables: list[Any], path: Path, prefix: str) -> None:
-    try:
-        with path.open("rb") as stream, np.load(stream) as stored:
-            for number, variable in enumerate(variables):
-                variable.assign(stored[f"{prefix}{number}"])
-    except _DAMAGED as error:
-        raise RunError(f"{path} does not fit this run: {error}; start a new run") from error

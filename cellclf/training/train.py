@@ -19,10 +19,12 @@ from cellclf.errors import RunError
 from cellclf.evaluation.metrics import SplitMetrics, measure
 from cellclf.storage import locked, new_file, new_folder
 from cellclf.training.augmentation import AUGMENTATIONS
+from cellclf.training.checkpoint import FitState, clear_checkpoints, load_state
 from cellclf.training.constant import with_constant_weights
 from cellclf.training.curves import draw_curves
-from cellclf.training.fit import Examples, FitState, clear_checkpoints, fit, label_prior, load_state, predict, steps_per_epoch
+from cellclf.training.fit import Examples, fit, predict, steps_per_epoch
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
+from cellclf.training.imbalance import label_prior
 from cellclf.training.network import Network, build_network, parameters_of
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import Recipe

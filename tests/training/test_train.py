@@ -14,7 +14,7 @@ from PIL import Image
 from cellclf.data.prepare import DataRequest
 from cellclf.errors import BadImagesError, RunError
 from cellclf.evaluation.scores import cross_entropy
-from cellclf.training.fit import CHECKPOINT
+from cellclf.training.checkpoint import CHECKPOINT
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import make_recipe
 from cellclf.training.run import Run, find_run, newest_run
