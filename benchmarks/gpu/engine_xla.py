@@ -14,7 +14,7 @@ from benchmarks.gpu.engine_onnxruntime import BATCH_LATENCY_CALLS, GOLDEN, LATEN
 from benchmarks.gpu.record import arguments, say, store
 from benchmarks.gpu.timing import latency, rate
 from benchmarks.gpu.turns import add_turn_option, wait_for_turn
-from cellclf.runtime.engines.jax_operators import Ways
+from cellclf.runtime.engines.jax_operators.ways import Ways
 from cellclf.runtime.engines.xla import XlaSession
 from cellclf.runtime.providers import PROVIDERS, Target
 

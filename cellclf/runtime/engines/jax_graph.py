@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from cellclf.errors import ModelFileError
-from cellclf.runtime.engines.jax_operators import OPERATORS, TO_CHANNELS_LAST, Array, Value, Ways, first, refused
+from cellclf.runtime.engines.jax_operators.table import OPERATORS
+from cellclf.runtime.engines.jax_operators.values import TO_CHANNELS_LAST, Array, Value, first, refused
+from cellclf.runtime.engines.jax_operators.ways import Ways
 
 __all__ = ["Program", "program_of"]
 

@@ -56,7 +56,7 @@ class XlaSession:
         import jax
 
         from cellclf.runtime.engines.jax_graph import program_of
-        from cellclf.runtime.engines.jax_operators import Ways
+        from cellclf.runtime.engines.jax_operators.ways import Ways
 
         ways = Ways.of(options)
         program = program_of(content, ways)
