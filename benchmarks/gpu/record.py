@@ -14,7 +14,7 @@ from cellclf.documents import Document
 from cellclf.environment import Environment
 from cellclf.storage import new_file
 
-__all__ = ["CARRY", "STUDY_BACKBONES", "Machine", "Result", "arguments", "image_size_px", "machine", "save", "say", "store"]
+__all__ = ["CARRY", "STUDY_BACKBONES", "Machine", "Result", "arguments", "image_size_px", "machine", "save", "say", "store", "title"]
 
 HERE = Path(__file__).resolve().parent
 CARRY = HERE / "carry"
@@ -93,3 +93,8 @@ def say(text: str) -> None:
 def image_size_px(backbone: str) -> int:
     """The backbone's native size."""
     return BACKBONES[backbone].image_size_px
+
+
+def title(backbone: str) -> str:
+    """The backbone's name in a table."""
+    return BACKBONES[backbone].title

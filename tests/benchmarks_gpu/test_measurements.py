@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks.gpu.measurements import as_benchmark_json, costs, gpu_measurements, pays_lines
-from benchmarks.gpu.page import RESULTS, measured_on_a_gpu, sittings
+from benchmarks.gpu.page import RESULTS
+from benchmarks.gpu.sittings import measured_on_a_gpu, sittings
 from cellclf.report.cost import break_even, images_a_day
 from cellclf.studies.measurements import read_measurements
 

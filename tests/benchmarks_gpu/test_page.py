@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.page import NOT_YET, RESULTS, page
+from benchmarks.gpu.page import RESULTS, page
 from benchmarks.gpu.record import Machine, Result
+from benchmarks.gpu.sittings import NOT_YET
 from cellclf.environment import Environment
 
 GPU = {"name": "NVIDIA H200", "driver_version": "580", "clocks.sm": "1980 MHz", "clocks.mem": "3201 MHz", "temperature.gpu": "40"}
