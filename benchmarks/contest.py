@@ -90,8 +90,8 @@ def entrants(subject: Subject, providers: Sequence[str], *, wide: bool, sessions
                 continue
             if engine.name == OURS:
                 found += [Entrant(OURS, ran, name, file) for name in providers if (ran := _computed_in(name, precision))]
-            else:
-                found.append(Entrant(engine.name, precision, "cpu", file))
+            elif engine.provider in providers:
+                found.append(Entrant(engine.name, precision, engine.provider, file))
     return found
 
 

@@ -36,7 +36,7 @@ class UnavailableError(Exception):
 class Asked:
     """What a worker is asked to open. precision: what it is computed in. threads: of all sessions together.
 
-    provider: a --device of ours, 'cpu' for a peer.
+    provider: a --device of ours, a peer's row says on what it runs.
     """
 
     file: Path
@@ -67,7 +67,7 @@ class Opened:
 class Engine:
     """name; title as the page shows it; precisions it runs in, each with the precision of the file it is given; packages it needs.
 
-    one_session: it has no way to run several sessions side by side.
+    one_session: it has no way to run several sessions side by side. provider: whose hardware a peer runs on; without it, it does not take part.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Engine:
     packages: tuple[str, ...]
     open: Callable[[Asked], Opened]
     one_session: bool = False
+    provider: str = "cpu"
 
     def load_packages(self) -> None:
         """Import what the engine needs; raises UnavailableError where it is not installed."""
@@ -192,6 +193,21 @@ def _open_function(asked: Asked) -> Opened:
     return Opened("TensorFlow CPU", lambda _: [run], saved_weights(asked.file).is_file())
 
 
+def _open_torch(asked: Asked) -> Opened:
+    """torch.compile in fp16, channels last, convolutions searched, for the very batch; the quicker of its kernels and one CUDA graph of them."""
+    import torch
+
+    from benchmarks.gpu.torch_peer import NotTheSameError, of_file
+
+    if not torch.cuda.is_available():
+        raise UnavailableError("this PyTorch finds no GPU")
+    try:
+        runners = of_file(asked.file, device="cuda")
+    except NotTheSameError as error:
+        raise UnavailableError(str(error)) from error
+    return Opened(f"PyTorch {torch.cuda.get_device_name()}", lambda batch: [runners(batch)], same_weights=False)
+
+
 ENGINES: Table[Engine] = Table(
     "engine",
     [
@@ -225,6 +241,15 @@ ENGINES: Table[Engine] = Table(
             packages=("tensorflow", "keras"),
             open=_open_function,
             one_session=True,
+        ),
+        Engine(
+            name="torch.compile",
+            title="torch.compile, channels last",
+            precisions={"fp16": "fp16"},
+            packages=("torch",),
+            open=_open_torch,
+            one_session=True,
+            provider="cuda",
         ),
     ],
 )

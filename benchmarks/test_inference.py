@@ -60,10 +60,15 @@ def settings(*, full: bool) -> list[Setting]:
         known = subject.backbone in STUDY_BACKBONES or (full and subject.made == "exported")
         everyone = entrants(subject, providers, wide=known, sessions=1)
         narrow = tuple(each for each in entrants(subject, providers, wide=False, sessions=2) if each.precision in NARROW)
-        found.append(Setting(subject, cores, 1, (SMALL, LARGE), tuple(each for each in everyone if full or each.precision != "fp16")))
+        found.append(Setting(subject, cores, 1, (SMALL, LARGE), tuple(each for each in everyone if full or quick(each))))
         if full and known and cores > 1:
             found += [Setting(subject, 1, 1, (SMALL,), narrow), Setting(subject, cores, cores, (PIPELINE,), narrow)]
     return found
+
+
+def quick(entrant: Entrant) -> bool:
+    """Half precision is what GPUs are for; on a CPU it is not for speed."""
+    return entrant.precision != "fp16" or PROVIDERS[entrant.provider].gpu
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,7 +1,6 @@
 """One backbone in compiled PyTorch, channels_last, fp16, in a process of its own: the peer, with a search of its own modes and the same checks."""
 
 import argparse
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -16,13 +15,11 @@ from benchmarks.gpu.networks import build
 from benchmarks.gpu.record import arguments, say, store
 from benchmarks.gpu.skeleton import read_skeleton
 from benchmarks.gpu.timing import latency, rate
+from benchmarks.gpu.torch_peer import TOLERANCE, Call, NotTheSameError, compiled, graphed, same_work, settled, wait
 from benchmarks.gpu.turns import add_turn_option, wait_for_turn
-from benchmarks.gpu.work import multiply_adds
 from cellclf.artifact.golden import golden_image
 
 GOLDEN = 8
-TOLERANCE = 0.02
-SAME_WORK = 0.02
 LATENCY_CALLS, BATCH_LATENCY_CALLS = 2000, 60
 
 
@@ -38,13 +35,16 @@ def measure(options: argparse.Namespace) -> None:
     size = skeleton.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     golden = torch.from_numpy(np.stack([golden_image(seed, height_px=size, width_px=size) for seed in range(GOLDEN)]))
     network = build(options.backbone)
-    work = compare_work(network, skeleton, size)
-    network = _settled(network, golden)
+    try:
+        work = same_work(network, skeleton, size)
+    except NotTheSameError as error:
+        raise SystemExit(str(error)) from error
+    network = settled(network, golden)
     with torch.inference_mode():
         expected = network(golden)
     half = torch.bfloat16 if options.check else torch.float16  # the CPU's compiled fp16 is not worth a check
     network = network.to(device=device, dtype=half, memory_format=torch.channels_last)
-    peers = [Peer.compiled(network, golden, expected, batch, device, compiled=not options.no_compile) for batch in options.batches]
+    peers = [Peer.made(network, golden, expected, batch, device, really=not options.no_compile) for batch in options.batches]
     wait_for_turn(options.turn)
     torch.backends.cudnn.benchmark = True  # alone on the GPU from here on, so what the search finds is true
     rows: list[dict[str, Any]] = []
@@ -52,9 +52,6 @@ def measure(options: argparse.Namespace) -> None:
         rows.append({"engine": "torch.compile", "backbone": options.backbone, "batch": len(peer.images), "image_size_px": size, **work})
         rows[-1] |= best_of(peer, options)
         store(options.result, rows)
-
-
-Call = Callable[[], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,19 +64,14 @@ class Peer:
     compile_s: float
 
     @classmethod
-    def compiled(cls, network: Any, golden: torch.Tensor, expected: torch.Tensor, batch: int, device: torch.device, *, compiled: bool) -> "Peer":
+    def made(cls, network: Any, golden: torch.Tensor, expected: torch.Tensor, batch: int, device: torch.device, *, really: bool) -> "Peer":
         """Compile for this very shape, and run once."""
         repeats = -(-batch // GOLDEN)
         images = golden.repeat(repeats, 1, 1, 1)[:batch].contiguous().to(device)
-        function = torch.compile(network, dynamic=False) if compiled else network
-
-        def call() -> torch.Tensor:
-            with torch.no_grad():
-                return function(images)
-
+        call = compiled(network, images, really=really)
         started = time.perf_counter()
         call()
-        _wait(images)
+        wait(images)
         return cls(call, images, expected.repeat(repeats, 1)[:batch], time.perf_counter() - started)
 
 
@@ -87,7 +79,7 @@ def best_of(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of the faster of its modes: kernels launched one by one, or replayed as one CUDA graph."""
     row: dict[str, Any] = {"tried": []}
     fastest = 0.0
-    modes: tuple[tuple[str, Callable[[], Call]], ...] = (("default", lambda: peer.call), ("CUDA graph", lambda: _graphed(peer)))
+    modes: tuple[tuple[str, Callable[[], Call]], ...] = (("default", lambda: peer.call), ("CUDA graph", lambda: graphed(peer.call)))
     for mode, call in modes:
         if mode != "default" and peer.images.device.type != "cuda":
             continue
@@ -118,38 +110,6 @@ def _checked(call: Call, peer: Peer, options: argparse.Namespace) -> dict[str, A
     return {"max_difference": difference, "images_per_second": quick.per_second}
 
 
-def _graphed(peer: Peer) -> Call:
-    """The same kernels, captured once and replayed."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            peer.call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        values = peer.call()
-
-    def replay() -> torch.Tensor:
-        graph.replay()
-        return values
-
-    return replay
-
-
-def compare_work(network: Any, skeleton: Any, size: int) -> dict[str, float]:
-    """Multiply-adds of both networks for one image; refuses a peer whose differ by more than SAME_WORK."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        copy.deepcopy(network).eval().to("meta")(torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta"))
-    ours, peers = multiply_adds(skeleton), counter.get_total_flops() / 2
-    if abs(peers / ours - 1) > SAME_WORK:
-        raise SystemExit(f"the PyTorch network does {peers:.3g} multiply-adds, ours {ours:.3g}: not the same network")
-    return {"multiply_adds": peers, "multiply_adds_over_ours": peers / ours}
-
-
 def timed(call: Call, images: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one mode."""
     throughput = rate(_repeated(call, images), items=len(images), window_s=0.005 if options.check else 0.5)
@@ -162,22 +122,11 @@ def timed(call: Call, images: torch.Tensor, options: argparse.Namespace) -> dict
     }
 
 
-def _settled(network: Any, golden: torch.Tensor) -> Any:
-    """Batch norms that know their inputs, as after training; VGG16 has none and needs none."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-    network.train()
-    with torch.no_grad():
-        network(golden)
-    return network.eval()
-
-
 def _repeated(call: Call, images: torch.Tensor) -> Callable[[int], None]:
     def run(calls: int) -> None:
         for _ in range(calls):
             call()
-        _wait(images)
+        wait(images)
 
     return run
 
@@ -185,7 +134,7 @@ def _repeated(call: Call, images: torch.Tensor) -> Callable[[int], None]:
 def _waiting(call: Call, images: torch.Tensor) -> Callable[[], None]:
     def once() -> None:
         call()
-        _wait(images)
+        wait(images)
 
     return once
 
@@ -200,11 +149,6 @@ def _from_host(call: Call, images: torch.Tensor) -> Callable[[], None]:
         call().cpu()
 
     return once
-
-
-def _wait(images: torch.Tensor) -> None:
-    if images.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def main() -> None:

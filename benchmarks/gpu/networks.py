@@ -13,7 +13,7 @@ from torch import nn
 
 from cellclf.backbones import BACKBONES
 
-__all__ = ["build"]
+__all__ = ["WRITTEN", "build"]
 
 
 class Scaled(nn.Module):  # type: ignore[misc]  # PyTorch is not installed here
@@ -123,3 +123,6 @@ def _vgg16() -> tuple[nn.Module, int]:
 
 
 _FEATURES: dict[str, Any] = {"mobilenet": _mobilenet, "inceptionv3": _inceptionv3, "xception": _xception, "resnet50": _resnet50, "vgg16": _vgg16}
+
+WRITTEN = frozenset(_FEATURES)
+"""The backbones that there are."""

@@ -20,6 +20,7 @@ from benchmarks.processes import InvalidBenchmarkError
 from benchmarks.records import ReplayClock, all_samples, measurement, ratios, recorded
 from benchmarks.steadiness import Plan, Turns
 from benchmarks.subjects import STUDY_BACKBONES, exported_subjects, skeleton, subjects
+from benchmarks.test_inference import quick
 from cellclf.card import read_model_file
 from cellclf.environment import Environment
 from cellclf.errors import CellclfError
@@ -50,6 +51,20 @@ def test_the_reference_is_always_there_and_peers_of_one_session_stay_out_of_seve
     found = entrants(skeleton("resnet50"), ["cpu"], wide=True, sessions=2)
     assert REFERENCE in {each.engine for each in found}
     assert "keras-predict" not in {each.engine for each in found}
+
+
+def test_compiled_pytorch_takes_part_in_half_precision_where_there_is_a_gpu_and_nowhere_else() -> None:
+    on_a_gpu = [each for each in entrants(skeleton("resnet50"), ["cpu", "cuda"], wide=True, sessions=1) if each.engine == "torch.compile"]
+    assert on_a_gpu == [Entrant("torch.compile", "fp16", "cuda", "fp16")]
+    assert "torch.compile" not in {each.engine for each in entrants(skeleton("resnet50"), ALL_CPU, wide=True, sessions=1)}
+
+
+def test_a_quick_run_keeps_half_precision_for_gpus() -> None:
+    assert [quick(Entrant(OURS, precision, provider, precision)) for precision, provider in (("fp16", "cpu"), ("fp16", "cuda"), ("int8", "cpu"))] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_file_that_was_not_exported_has_no_entrant() -> None:
