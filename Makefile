@@ -17,7 +17,7 @@ help:
 	@echo "make results-spine   train and measure on the real data sets (needs CELLCLF_DATA and CELLCLF_WEIGHTS); writes docs/results/spine.*"
 	@echo "make results-studies the five studies at a scale for two cores; writes docs/results/studies/"
 	@echo "make results-best    the best recipes for two cores against published figures; writes docs/results/best.*"
-	@echo "make results-speed   measure start-up, files to predictions and frozen training; writes docs/results/speed.*"
+	@echo "make results-speed   measure start-up, files to predictions and frozen training (about 45 minutes); writes docs/results/speed.*"
 	@echo "make results-cpu     measure every backbone, precision and peer (about 35 minutes); writes docs/results/cpu.*"
 	@echo "make results-training  measure a training step of every backbone (about 10 minutes); writes docs/results/training.*"
 	@echo "make results-cost    export the best recipes, measure what each file costs and answers (about 15 minutes, and their training); writes docs/results/cost.*"
@@ -79,7 +79,7 @@ results-best: install
 results-speed: install
 	mkdir -p build
 	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py benchmarks/test_openvino.py --full --benchmark-json=build/speed.json
-	$(BIN)/python benchmarks/speed_page.py build/speed.json
+	$(BIN)/python -m benchmarks.speed_page build/speed.json
 
 results-cpu: install
 	mkdir -p build

@@ -1,11 +1,6 @@
-"""What the benchmarks share: how much to measure, and ours and a peer in turn, so that their ratio holds when the machine's speed drifts."""
+"""What the benchmarks share: how much to measure, on which images and machine."""
 
-import os
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,28 +53,6 @@ def environment() -> Environment:
     return Environment.of_this_machine()
 
 
-def compare(benchmark: Any, ours: Callable[[], Any], peer: Callable[[], Any], *, rounds: int, target: float | None) -> None:
-    """Time `ours` with pytest-benchmark and `peer` before each round; keep the pairs and the median ratio peer / ours in extra_info."""
-    peer_s: list[float] = []
-
-    def run_peer() -> None:
-        started = time.perf_counter()
-        peer()
-        peer_s.append(time.perf_counter() - started)
-
-    benchmark.pedantic(ours, setup=run_peer, rounds=rounds, warmup_rounds=1)
-    ours_s = benchmark.stats.stats.data
-    ratios = [theirs / own for theirs, own in zip(peer_s[-len(ours_s) :], ours_s, strict=True)]
-    benchmark.extra_info |= {
-        "peer_median_s": statistics.median(peer_s[-len(ours_s) :]),
-        "peer_over_ours": statistics.median(ratios),
-        "peer_over_ours_lowest": min(ratios),
-        "peer_over_ours_highest": max(ratios),
-        "target": target,
-        "load_average": os.getloadavg()[0],
-    }
-
-
 @pytest.fixture(scope="session")
 def python() -> str:
     """This environment's interpreter."""
@@ -87,21 +60,14 @@ def python() -> str:
 
 
 @pytest.fixture(scope="session")
-def cells(full: bool) -> list[Path]:
+def cells(full: bool) -> list[str]:
     """512 images, 256 unless everything is measured: the blood-cell test set where it is here, else the drawn sample's, repeated."""
     count = 512 if full else 256
     real = find(DATASETS["blood-cells"])
     folder = (real or locate(DATASETS["sample"])) / "TEST"
     images = sorted(path for path in folder.rglob("*.jpeg"))
     step = max(1, len(images) // count)
-    return (images[::step] * (count // len(images[::step]) + 1))[:count]
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """An empty folder, removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="cellclf-bench-") as folder:
-        yield Path(folder)
+    return [str(path) for path in (images[::step] * (count // len(images[::step]) + 1))[:count]]
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ class Worker:
         self.images: Any = None
         self.last_call_s = 0.0
         self.training: Any = None
+        self.task: Any = None
 
     def open(self, *, engine: str, file: str, precision: str, provider: str, threads: int, sessions: int) -> dict[str, Any]:
         """Open an engine: seconds for its packages and for the session, and what really runs."""
@@ -116,6 +117,32 @@ class Worker:
     def train_predict(self, *, batch: int) -> dict[str, Any]:
         """Images a second of the validation pass."""
         return {"images_per_second": self.training.predict_rate(batch)}
+
+    def task_open(self, *, task: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Make a row of TASKS ready."""
+        from benchmarks.tasks import TASKS
+
+        self.task = TASKS.find(task).open(**arguments)
+        return {}
+
+    def task_warm_up(self) -> dict[str, Any]:
+        """Untimed: what only the first time costs."""
+        self.task.warm_up()
+        return {}
+
+    def task_window(self, *, seconds: float) -> dict[str, Any]:
+        """The task again and again for so many seconds, at least once: durations, wall time, processor time with that of its children."""
+        wall, cpu = time.perf_counter(), self.task.cpu_s()
+        samples: list[float] = []
+        while not samples or time.perf_counter() < wall + seconds:
+            started = time.perf_counter()
+            self.task.run()
+            samples.append(time.perf_counter() - started)
+        return {"samples_s": samples, "wall_s": time.perf_counter() - wall, "cpu_s": self.task.cpu_s() - cpu}
+
+    def task_facts(self) -> dict[str, Any]:
+        """What came of it."""
+        return dict(self.task.facts())
 
     def memory(self) -> dict[str, Any]:
         """The most memory held at once since the process began, opening included; None where the system does not tell."""

@@ -48,7 +48,7 @@ def inference_lines(results: dict[str, Result], ceilings: Result | None) -> list
         *lines,
         "",
         "onnxruntime: the provider `cuda`; xla: the provider `xla`, whose copies come from ordinary memory in one piece. Each ratio is to the",
-        "PyTorch of the same sitting; the table at the top takes the best sitting.",
+        "PyTorch of the same sitting; the table at the top takes the mean of the sittings.",
         "Options of ONNX Runtime are tried one on top of the other (layout, bias within the convolution, CUDA graph, exhaustive search); every row",
         "of a batch is compared with fp32 on the CPU before and after. PyTorch: default mode, the faster of plain and CUDA graph; no max-autotune.",
         "A row marked stopped had no time left to try CUDA graphs. XLA's ways are compiled beside the other processes, then timed in turns.",

@@ -1,0 +1,98 @@
+"""Tasks, each in a process of its own, measured in turn: while one works the others stand still; a figure counts when windows agree."""
+
+import contextlib
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.contest import Window
+from benchmarks.machine import Machine, package_energy, watched
+from benchmarks.processes import Process, cores_for
+from benchmarks.records import WINDOWS_KEY, ReplayClock
+from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, in_turn
+from cellclf.environment import usable_cores
+
+__all__ = ["Race", "Racer", "against", "raced"]
+
+
+@dataclass(frozen=True)
+class Racer:
+    """A row of TASKS and its arguments."""
+
+    task: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Race:
+    """What came of one: windows and facts of each racer, by name; ours is the first."""
+
+    turns: dict[str, Turns[Window]]
+    facts: dict[str, dict[str, Any]]
+
+    @property
+    def ours(self) -> str:
+        """The name of ours."""
+        return next(iter(self.turns))
+
+    def seconds(self, name: str) -> float:
+        """Median duration over the windows that count."""
+        turns = self.turns[name]
+        return statistics.median(sample for number in turns.counted for sample in turns.by_round[number].samples_s)
+
+    def ratios(self, peer: str) -> list[float]:
+        """How many times as long the peer took in each round that both ran."""
+        own, theirs = self.turns[self.ours].by_round, self.turns[peer].by_round
+        return [theirs[number].call_s / own[number].call_s for number in own if number in theirs]
+
+
+def raced(racers: Mapping[str, Racer], *, plan: Plan) -> Race:
+    """Open everyone, warm up, and take windows in turn, the order rotating; ours is the first and runs in every round.
+
+    Raises InvalidBenchmarkError where one fails, UnavailableError where one cannot be had here.
+    """
+    with contextlib.ExitStack() as opened:
+        processes = {name: opened.enter_context(Process(cores=cores_for(usable_cores()))) for name in racers}
+        for name, racer in racers.items():
+            processes[name].ask("task_open", task=racer.task, arguments=dict(racer.arguments))
+            processes[name].ask("task_warm_up")
+            processes[name].hold()
+
+        def window(name: str, _: int) -> Window:
+            found: list[Machine] = []
+            answer: dict[str, Any] = {"cpu_s": 0.0}
+            with watched(package_energy(), found, lambda: float(answer["cpu_s"])):
+                answer |= processes[name].ask("task_window", seconds=plan.window_s)
+            return Window(tuple(answer["samples_s"]), answer["wall_s"], answer["cpu_s"], found[0])
+
+        turns = in_turn(list(racers), window, lambda each: 1 / each.call_s, plan=plan, reference=next(iter(racers)))
+        return Race(turns, {name: process.ask("task_facts") for name, process in processes.items()})
+
+
+def against(benchmark: Any, clock: ReplayClock, race: Race, *, peer: str | None = None, target: float | None = None) -> None:
+    """Give pytest-benchmark our samples; keep everyone's windows, and the ratios peer / ours, in extra_info."""
+    own = race.turns[race.ours]
+    clock.replay(benchmark, [sample for window in own.by_round.values() for sample in window.samples_s])
+    benchmark.extra_info |= {
+        "ours_s": race.seconds(race.ours),
+        "target": target,
+        "steady": {name: turns.steady for name, turns in race.turns.items()},
+        "counted_rounds": {name: list(turns.counted) for name, turns in race.turns.items()},
+        "rule": {"windows": NEEDED, "tolerance": TOLERANCE},
+        WINDOWS_KEY: {name: list(_rows(turns)) for name, turns in race.turns.items()},
+    }
+    if peer is not None:
+        ratios = race.ratios(peer)
+        benchmark.extra_info |= {
+            "peer_median_s": race.seconds(peer),
+            "peer_over_ours": statistics.median(ratios),
+            "peer_over_ours_lowest": min(ratios),
+            "peer_over_ours_highest": max(ratios),
+            "ratios": ratios,
+        }
+
+
+def _rows(turns: Turns[Window]) -> Iterator[dict[str, Any]]:
+    for number, window in turns.by_round.items():
+        yield {"round": number, "samples_s": list(window.samples_s), "wall_s": window.wall_s, "cpu_s": window.cpu_s, **window.machine.as_dict()}

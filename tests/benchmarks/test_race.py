@@ -1,0 +1,88 @@
+"""Tasks in turn, each in a process of its own, and the page that is made of them."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from benchmarks.conftest import MODEL
+from benchmarks.processes import InvalidBenchmarkError
+from benchmarks.race import Race, Racer, against, raced
+from benchmarks.records import ReplayClock
+from benchmarks.speed_page import row
+from benchmarks.steadiness import Plan
+from cellclf.data.datasets import DATASETS, locate
+
+BRIEF = Plan(window_s=0, max_rounds=3)
+
+
+def python(code: str) -> Racer:
+    return Racer("command", {"arguments": [sys.executable, "-c", code], "environment": {"CELLCLF_TOLD": "1"}})
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    return [str(path) for path in sorted((locate(DATASETS["sample"]) / "TEST").rglob("*.jpeg"))[:12]]
+
+
+@pytest.fixture(scope="module")
+def race(files: list[str]) -> Race:
+    racers = {
+        "ours": Racer("pipeline", {"model": str(MODEL), "device": "cpu", "files": files, "batch": 4}),
+        "naive": Racer("naive-loop", {"model": str(MODEL), "files": files}),
+        "shares": Racer("shares", {"model": str(MODEL), "device": "cpu", "files": files, "infer": True}),
+        "decode": Racer("shares", {"model": str(MODEL), "device": "cpu", "files": files, "infer": False}),
+        "network": Racer("inference", {"model": str(MODEL), "device": "cpu", "images": len(files)}),
+        "stages": Racer("stages", {"model": str(MODEL), "files": files}),
+    }
+    return raced(racers, plan=BRIEF)
+
+
+def test_everyone_gets_as_many_windows_and_says_what_came_of_them(race: Race, files: list[str]) -> None:
+    assert {name: len(turns.by_round) for name, turns in race.turns.items()} == dict.fromkeys(race.turns, 3)
+    assert race.facts["ours"]["labels"] == race.facts["naive"]["labels"]
+    assert len(race.facts["naive"]["labels"]) == len(files)
+    assert race.facts["ours"]["provider"] == "CPUExecutionProvider"
+    assert all(value >= 0 for name, value in race.facts["stages"]["stages_ms"].items() if name != "resize")
+
+
+def test_the_parts_of_a_folder_count_the_processor_time_of_their_processes(race: Race) -> None:
+    windows = race.turns["shares"].by_round
+    assert all(window.cpu_s > 0 for window in windows.values())
+
+
+def test_a_process_that_runs_a_command_gives_it_no_requests_to_read_and_the_variables_it_is_told() -> None:
+    code = "import os, sys; assert sys.stdin.read() == '' and os.environ['CELLCLF_TOLD'] == '1'"
+    found = raced({"ours": python(code), "peer": python("pass")}, plan=BRIEF)
+    assert found.ratios("peer") and all(ratio > 0 for ratio in found.ratios("peer"))
+    assert all(window.cpu_s > 0 for window in found.turns["ours"].by_round.values()), "children's time counts"
+
+
+def test_a_racer_that_fails_is_an_invalid_benchmark() -> None:
+    with pytest.raises(InvalidBenchmarkError, match="returned non-zero exit status 3"):
+        raced({"ours": python("raise SystemExit(3)")}, plan=BRIEF)
+
+
+def test_a_row_of_the_page_marks_what_never_was_steady_and_judges_by_the_rounds_that_count(race: Race) -> None:
+    clock = ReplayClock()
+
+    class Benchmark:
+        def __init__(self) -> None:
+            self.extra_info: dict[str, Any] = {"commit": "abc"}
+            self.timed: list[float] = []
+
+        def pedantic(self, target: Any, *, rounds: int, warmup_rounds: int) -> None:
+            assert warmup_rounds == 0
+            for _ in range(rounds):
+                start = clock()
+                target()
+                self.timed.append(clock() - start)
+
+    benchmark = Benchmark()
+    against(benchmark, clock, race, peer="naive", target=1e-9)
+    samples = [sample for window in race.turns["ours"].by_round.values() for sample in window.samples_s]
+    assert benchmark.timed == pytest.approx(samples)
+    benchmark.extra_info["steady"] = {"ours": False, "naive": True}
+    line = row({"name": "test_x", "extra_info": benchmark.extra_info})
+    assert line.startswith(f"| test_x | {race.seconds('ours'):.3f} * | {race.seconds('naive'):.3f} | ")
+    assert "≥ 0.00: reached | 3 |" in line
