@@ -65,21 +65,22 @@ def serve(
     """Answer over HTTP what images show.
 
     POST /predict, the Open Inference Protocol below /v2, /docs, /metrics. The file's golden cases are replayed before the port opens; a changed file
-    takes over once it is proven. SIGTERM lets nobody in any more, answers everybody who is, and ends with 0.
+    takes over once it is proven. Where --device is auto, a file runs as `cellclf tune` found fastest here, but for threads: each worker has one, and
+    --threads says how many workers there are. SIGTERM lets nobody in any more, answers everybody who is, and ends with 0.
     """
     signal.signal(signal.SIGTERM, _end)
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")):
         raise MissingExtraError("serve", "serve")
     from cellclf.serving.keys import read_keys
     from cellclf.serving.logs import log_to
-    from cellclf.serving.models import sources_of
-    from cellclf.serving.processes import why_no_processes
+    from cellclf.serving.models import sources_of, why_not_apart
     from cellclf.serving.server import Server, bind, log_threads
     from cellclf.serving.settings import Settings
 
     if log_level not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter("--log-level is debug, info, warning or error")
-    apart = why_no_processes(device) is None if processes is None else processes
+    sources = sources_of(models or [], device=device, sha256=sha256 or ())
+    apart = why_not_apart(sources) is None if processes is None else processes
     settings = Settings(
         threads=threads or usable_cores() + (not apart),  # threads of one process wait for its lock: one more fills the cores (benchmarks/serving)
         processes=apart,
@@ -97,7 +98,6 @@ def serve(
         burst=burst,
     )
     keys = read_keys(api_keys_file)
-    sources = sources_of(models or [], device=device, sha256=sha256 or ())
     log_to(level=log_level)
     log_threads()
     server = Server(sources, settings, listener=bind(host, port), keys=keys, no_auth=no_auth)

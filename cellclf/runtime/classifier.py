@@ -18,6 +18,7 @@ from cellclf.evaluation.decision import decide
 from cellclf.runtime.explain import Explainer
 from cellclf.runtime.pipeline import in_order
 from cellclf.runtime.plan import Plan, load_plan
+from cellclf.runtime.providers import parse_device
 from cellclf.runtime.session import OnNote, Session, open_session
 
 __all__ = ["EXPORTED", "Classifier", "Failure", "Prediction", "newest_model"]
@@ -73,8 +74,9 @@ class Classifier:
 
     path: the .onnx file, or one that was read already; None = the newest in ./exported. device: a row of PROVIDERS, a GPU's number, or auto.
     threads: CPU threads of a call, None = all this process may. sessions: calls of `probabilities` that come at a time, from as many threads.
-    With none of the three, the plan that `cellclf tune` measured on this machine is used, if there is one, as `plan`.
-    on_note: called with the plan, or with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
+    plan: one of this file, as `load_plan` gives it, of which the provider, its options and, for calls of as many threads, the batch are used; its
+    threads and sessions where neither is given here. With none of the four, the plan that `cellclf tune` measured on this machine, if there is one.
+    on_note: called with the plan that was found so, or with what 'auto' took. Raises ModelFileError, ProviderUnavailableError.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Classifier:
         device: str = "auto",
         threads: int | None = None,
         sessions: int = 1,
+        plan: Plan | None = None,
         on_note: OnNote | None = None,
     ) -> None:
         file = path if isinstance(path, ModelFile) else read_model_file(Path(path) if path is not None else newest_model())
@@ -97,19 +100,24 @@ class Classifier:
             raise CellclfError(f"threads {threads} is more than {max(MOST_THREADS, usable_cores())}; this process may use {usable_cores()} cores")
         if sessions < 1:
             raise CellclfError(f"sessions {sessions} must be at least 1")
-        self.plan: Plan | None = None
-        if device == "auto" and threads is None and sessions == 1:
-            self.plan, line = load_plan(self.fingerprint)
+        shared_out = threads is None and sessions == 1
+        if plan is not None and (plan.model != self.fingerprint or parse_device(device) not in (None, parse_device(plan.device))):
+            raise CellclfError(
+                f"a plan for {plan.device} of the file {plan.model[:12]}… is none for device {device} and {self.path}, {self.fingerprint}"
+            )
+        if plan is None and device == "auto" and shared_out:
+            plan, line = load_plan(self.fingerprint)
             if line is not None and on_note is not None:
                 on_note(line)
+        self.plan: Plan | None = plan
         self.threads = threads or usable_cores()
         self.sessions = sessions
         self.file: ModelFile = file
-        self._device = self.plan.device if self.plan else device
+        self._device = plan.device if plan else device
         self._lock = Lock()
         self._sessions: dict[tuple[int, int], Session] = {}
-        self._single = (self.plan.single_threads, 1) if self.plan else (self.threads, sessions)
-        self._many = (self.plan.threads, self.plan.sessions) if self.plan else (1, self.threads)
+        self._single = (plan.single_threads, 1) if plan and shared_out else (self.threads, sessions)
+        self._many = (plan.threads, plan.sessions) if plan and shared_out else (1, self.threads)
         self._first = self._open(*self._single, on_note)
 
     @property
@@ -129,8 +137,9 @@ class Classifier:
 
     @property
     def batch_size(self) -> int:
-        """Images a call where there are many: the plan's, or the provider's own."""
-        return self.plan.batch if self.plan else self._first.target.provider.batch
+        """Images a call where there are many: the plan's where it is of as many CPU threads a call, or of a GPU; else the provider's own."""
+        provider = self._first.target.provider
+        return self.plan.batch if self.plan and (provider.gpu or self.plan.threads == self._many[0]) else provider.batch
 
     @property
     def golden_tolerance(self) -> float:

@@ -85,12 +85,12 @@ def plan_path(fingerprint: str) -> Path:
 
 def load_plan(fingerprint: str) -> tuple[Plan | None, str | None]:
     """The plan for a file on this machine, if there is one, and a line that says which, or why the one that there is does not hold."""
-    path = plan_path(fingerprint)
-    if not path.exists():
-        return None, None
     try:
+        path = plan_path(fingerprint)
+        if not path.exists():
+            return None, None
         plan = Plan.read(path)
-    except StoredFileError as error:
+    except (StoredFileError, OSError, RuntimeError) as error:  # no home to look in, or one that is closed to us: nobody asked for a plan
         return None, f"plan: not used, {error}"
     if plan.model != fingerprint or plan.machine != Machine.this():
         return None, f"plan: not used, what was measured {plan.measured} was another machine or other versions; measure again with cellclf tune"

@@ -1,5 +1,6 @@
-"""The models in service, by name and version: hash checked, opened, proven by golden cases, warmed up. No HTTP but its statuses."""
+"""The models in service, by name and version: hash checked, opened as planned, proven by golden cases, warmed up. No HTTP but its statuses."""
 
+import logging
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -9,14 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from cellclf.artifact.verify import prove
-from cellclf.card import read_model_file
+from cellclf.card import ModelFile, read_model_file
 from cellclf.errors import ServingError
 from cellclf.runtime.buckets import BUCKETS
 from cellclf.runtime.classifier import Classifier, newest_model
+from cellclf.runtime.plan import Plan, load_plan
+from cellclf.serving.logs import event
+from cellclf.serving.processes import why_no_processes
 from cellclf.serving.refusals import RefusedError
 from cellclf.serving.settings import Settings
 
-__all__ = ["Models", "ServedModel", "Source", "load", "sources_of"]
+__all__ = ["Models", "ServedModel", "Source", "checked_file", "load", "opened", "sources_of", "why_not_apart"]
 
 _VERSION_LENGTH = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -68,15 +72,50 @@ def sources_of(models: Sequence[str], *, device: str, sha256: Collection[str] = 
     return found
 
 
-def load(source: Source, settings: Settings) -> ServedModel:
-    """Read, check the hash before anything is opened, open, replay the golden cases, run each batch size once.
+def why_not_apart(sources: Sequence[Source]) -> str | None:
+    """Why workers cannot be processes of their own for what these sources' files run on here; None where they can. Raises as `checked_file`.
 
-    Raises ServingError, ModelFileError, VerificationError, ProviderUnavailableError, MissingExtraError.
+    A file is read only where the device that was asked for does not tell: on a machine with a GPU, a plan may keep to the CPU.
     """
+    for source in sources:
+        why = why_no_processes(source.device)
+        plan, _ = _plan(source, checked_file(source)) if why is not None and source.device == "auto" else (None, None)
+        if plan is not None:
+            why = why_no_processes(plan.device)
+        if why is not None:
+            return why
+    return None
+
+
+def checked_file(source: Source) -> ModelFile:
+    """Read a source's file, unless its hash is none of those it may have. Raises ServingError, ModelFileError."""
     file = read_model_file(source.path)
     if source.sha256 and file.fingerprint not in source.sha256:
         raise ServingError(f"{source.path} has the SHA-256 {file.fingerprint}, which is not among those that --sha256 allows; it was not opened")
-    classifier = Classifier(file, device=source.device, threads=1, sessions=1 if settings.processes else settings.threads)
+    return file
+
+
+def load(source: Source, settings: Settings) -> ServedModel:
+    """Read, check the hash before anything is opened, and open; raises as `checked_file` and `opened` do."""
+    return opened(source, checked_file(source), settings)
+
+
+def opened(source: Source, file: ModelFile, settings: Settings) -> ServedModel:
+    """Open a source's file on its device, or as planned where that is auto; replay the golden cases, run each batch size once.
+
+    What became of a plan is logged before the file is opened, so that it is told where that fails. Raises ServingError, ModelFileError,
+    VerificationError, ProviderUnavailableError, MissingExtraError.
+    """
+    plan, line = _plan(source, file)
+    version = file.fingerprint[:_VERSION_LENGTH]
+    if plan is not None:
+        event("plan", model=source.name, version=version, outcome="used", device=plan.device, options=plan.options, measured=plan.measured)
+    elif line is not None:
+        event("plan", logging.WARNING, model=source.name, version=version, outcome="not used", reason=line)
+    if settings.processes and (why := why_no_processes(plan.device if plan else source.device)):
+        asked = f"the plan of {source.path}, for {plan.device}" if plan else f"--device {source.device}"
+        raise ServingError(f"no worker processes for {asked}: {why}; use --no-processes")
+    classifier = Classifier(file, device=source.device, threads=1, sessions=1 if settings.processes else settings.threads, plan=plan)
     prove(classifier)
     seconds = 0.0
     for size in [bucket for bucket in BUCKETS if bucket < settings.max_batch] + [settings.max_batch]:
@@ -84,7 +123,12 @@ def load(source: Source, settings: Settings) -> ServedModel:
         started = time.monotonic()
         classifier.probabilities(images)
         seconds = (time.monotonic() - started) / size
-    return ServedModel(source, classifier, file.fingerprint[:_VERSION_LENGTH], seconds)
+    return ServedModel(source, classifier, version, seconds)
+
+
+def _plan(source: Source, file: ModelFile) -> tuple[Plan | None, str | None]:
+    """As load_plan, where the device is left to us. Workers have a thread each whatever a plan says: it is for the provider that it was measured."""
+    return load_plan(file.fingerprint) if source.device == "auto" else (None, None)
 
 
 class Models:

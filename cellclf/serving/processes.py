@@ -43,11 +43,12 @@ def why_no_processes(device: str) -> str | None:
 class ProcessRunner:
     """Runs batches in a process that holds its own copy of each network, so that workers do not wait for one another's Python lock.
 
-    patience_s: after so long without a byte to or from it the process counts as dead. on_end: told of each death. deaths: how many there were.
+    max_batch: images of the largest batch that it will be given. patience_s: after so long without a byte to or from it the process counts as dead.
+    on_end: told of each death. deaths: how many there were.
     """
 
-    def __init__(self, *, max_pixels: int, patience_s: float, on_end: Callable[[], None] = lambda: None) -> None:
-        self._max_pixels, self._patience_s, self._on_end = max_pixels, patience_s, on_end
+    def __init__(self, *, max_pixels: int, max_batch: int, patience_s: float, on_end: Callable[[], None] = lambda: None) -> None:
+        self._max_pixels, self._max_batch, self._patience_s, self._on_end = max_pixels, max_batch, patience_s, on_end
         self.deaths = 0
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -109,7 +110,7 @@ class ProcessRunner:
         if self._process is None:
             self._start()
         number = next(self._numbers)
-        self._exchange(Load(number, network.file, network.device, network.provider, self._unused()))
+        self._exchange(Load(number, network.file, network.device, network.provider, network.plan, self._max_batch, self._unused()))
         self._held[number] = weakref.ref(network)
         return number
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cellclf.errors import CellclfError
 from cellclf.serving.logs import event
 from cellclf.serving.metrics import Metrics
-from cellclf.serving.models import Models, ServedModel, load
+from cellclf.serving.models import Models, ServedModel, checked_file, opened
 from cellclf.serving.settings import Settings
 from cellclf.serving.work import Network
 
@@ -62,16 +62,16 @@ class Reloader:
 
     async def _try(self, old: ServedModel) -> None:
         try:
-            new = await asyncio.to_thread(load, old.source, self._settings)
-            if new.classifier.fingerprint != old.classifier.fingerprint:
-                await asyncio.to_thread(self._prepare, new.classifier)
-                self._models.replace(old, new)
+            file = await asyncio.to_thread(checked_file, old.source)
+            if file.fingerprint == old.classifier.fingerprint:
+                event("reload", model=old.name, version=old.version, outcome="same")
+                return
+            new = await asyncio.to_thread(opened, old.source, file, self._settings)
+            await asyncio.to_thread(self._prepare, new.classifier)
+            self._models.replace(old, new)
         except CellclfError as error:
             self._metrics.reloads.labels(old.name, "kept").inc()
             event("reload", logging.ERROR, model=old.name, version=old.version, outcome="kept", reason=str(error))
-            return
-        if new.classifier.fingerprint == old.classifier.fingerprint:
-            event("reload", model=old.name, version=old.version, outcome="same")
             return
         self._metrics.replaced(old, new)
         event("reload", model=old.name, version=new.version, before=old.version, outcome="replaced", provider=new.classifier.provider)

@@ -22,7 +22,7 @@ from cellclf.serving.keys import Keys
 from cellclf.serving.logs import event
 from cellclf.serving.metrics import Metrics
 from cellclf.serving.models import Models, Source, load
-from cellclf.serving.processes import ProcessRunner, why_no_processes
+from cellclf.serving.processes import ProcessRunner
 from cellclf.serving.reloading import Reloader, stamp_of
 from cellclf.serving.runners import Runner, ThreadRunner
 from cellclf.serving.service import Service
@@ -155,9 +155,6 @@ class Server:
 
 def _service(sources: Sequence[Source], settings: Settings, keys: Keys) -> Service:
     """Start the workers, and while they start read and prove the files; then let the workers open them."""
-    for source in sources if settings.processes else ():
-        if why := why_no_processes(source.device):
-            raise ServingError(f"no worker processes for --device {source.device}: {why}; use --no-processes")
     metrics = Metrics()
     runners: list[Runner] = []
     with contextlib.ExitStack() as failing:
@@ -176,7 +173,7 @@ def _runner(settings: Settings, metrics: Metrics) -> Runner:
     if not settings.processes:
         return ThreadRunner(max_pixels=settings.max_pixels)
     patience_s = settings.deadline_ms / 1000 + _PATIENCE_S
-    return ProcessRunner(max_pixels=settings.max_pixels, patience_s=patience_s, on_end=metrics.worker_ends.inc)
+    return ProcessRunner(max_pixels=settings.max_pixels, max_batch=settings.max_batch, patience_s=patience_s, on_end=metrics.worker_ends.inc)
 
 
 def _made(service: Service) -> Any:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from cellclf.card import ModelFile
 from cellclf.data.crops import View
 from cellclf.errors import CellclfError
-from cellclf.runtime.buckets import BUCKETS
+from cellclf.runtime.buckets import BUCKETS, bucket_of
 from cellclf.runtime.classifier import Classifier
+from cellclf.runtime.plan import Plan
 from cellclf.serving.runners import Answer, answers, stand_back
 from cellclf.serving.wire import Wire
 
@@ -27,15 +28,17 @@ __all__ = ["Batch", "Done", "Load", "Trouble", "work"]
 
 @dataclass(frozen=True)
 class Load:
-    """Open a file as network `number` on `device`, which must turn out to be `provider`, and run batches of each size once.
+    """Open a file as network `number` on `device`, which must turn out to be `provider`, and run each size of call up to `max_batch` images once.
 
-    forget: networks that nobody uses any more.
+    plan: whose provider, options and batch are used; its threads are not, a worker has one. forget: networks that nobody uses any more.
     """
 
     number: int
     file: ModelFile
     device: str
     provider: str
+    plan: Plan | None
+    max_batch: int
     forget: tuple[int, ...] = ()
 
 
@@ -128,11 +131,12 @@ def _reply(message: Load | Batch, networks: dict[int, Classifier]) -> Done | Tro
 
 
 def _opened(message: Load) -> Classifier:
-    classifier = Classifier(message.file, device=message.device, threads=1)
+    classifier = Classifier(message.file, device=message.device, threads=1, plan=message.plan)
     if classifier.provider != message.provider:
         raise CellclfError(f"it opened on {classifier.provider} in a worker process, and on {message.provider} before")
     height, width = classifier.card.height_px, classifier.card.width_px
-    for size in (size for size in BUCKETS if size <= classifier.batch_size):
+    largest = bucket_of(min(classifier.batch_size, message.max_batch, BUCKETS[-1]))
+    for size in BUCKETS[: BUCKETS.index(largest) + 1]:
         classifier.probabilities(np.zeros((size, height, width, 3), dtype=np.uint8))
     classifier.file.content = b""  # opened once and for all: the session has its own copy
     return classifier

@@ -1,15 +1,18 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cellclf.artifact.golden import golden_image
 from cellclf.card import read_model_file
+from cellclf.errors import CellclfError
 from cellclf.runtime.classifier import Classifier
 from cellclf.runtime.plan import Machine, Plan, load_plan, plan_path
 from cellclf.runtime.providers import PROVIDERS, Target
+from cellclf.runtime.session import Session, open_session
 
 SHIPPED = Path(__file__).resolve().parents[2] / "exported" / "blood-cells-mobilenet025.onnx"
 
@@ -63,17 +66,26 @@ def test_what_is_asked_for_goes_before_the_plan(fingerprint: str, wish: dict[str
     assert not any("plan" in note for note in notes)
 
 
-def test_a_plan_shares_out_threads_batches_and_the_provider(fingerprint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[dict[str, object]] = []
-    real = __import__("cellclf.runtime.session", fromlist=["open_session"]).open_session
+def recorded_openings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """With what sessions are opened from now on; the provider cpu has options {"some": "option"} to try, which nobody is given."""
+    found: list[dict[str, object]] = []
 
-    def recorded(content: bytes, **wanted: object) -> object:
-        opened.append(wanted)
-        return real(content, **(wanted | {"options": None}))
+    def recorded(content: bytes, **wanted: Any) -> Session:
+        found.append(wanted)
+        return open_session(content, **(wanted | {"options": None}))
 
     monkeypatch.setattr("cellclf.runtime.classifier.open_session", recorded)
     row = dataclasses.replace(PROVIDERS["cpu"], variants=({"some": "option"},))
     monkeypatch.setattr("cellclf.runtime.plan.parse_device", lambda _: Target(row))
+    return found
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    return recorded_openings(monkeypatch)
+
+
+def test_a_plan_shares_out_threads_batches_and_the_provider(fingerprint: str, opened: list[dict[str, object]]) -> None:
     plan_for(fingerprint, options={"some": "option"}).write(plan_path(fingerprint))
     classifier = Classifier(SHIPPED)
     assert len(list(classifier.predict_many(["missing.png"] * 11))) == 11
@@ -120,3 +132,39 @@ def test_a_plan_that_cannot_have_been_measured_here_is_not_used_and_that_is_said
     assert classifier.plan is None
     assert "plan: not used" in notes[0] and str(path) in notes[0]
     assert len(list(classifier.predict_many(["missing.png"]))) == 1
+
+
+def test_a_plan_that_is_given_decides_the_provider_and_options_but_not_the_threads(fingerprint: str, opened: list[dict[str, object]]) -> None:
+    plan = plan_for(fingerprint, options={"some": "option"}, single_threads=2)
+    for device in ("auto", "cpu"):
+        classifier = Classifier(SHIPPED, device=device, threads=1, sessions=3, plan=plan)
+        assert classifier.plan == plan
+    assert [(each["device"], each["threads"], each["sessions"], each["options"]) for each in opened] == [("cpu", 1, 3, {"some": "option"})] * 2
+
+
+def test_a_plan_that_is_given_alone_decides_the_threads_too(fingerprint: str) -> None:
+    classifier = Classifier(SHIPPED, plan=plan_for(fingerprint))
+    assert (classifier._single, classifier._many, classifier.batch_size) == ((1, 1), (2, 1), 5)
+
+
+@pytest.mark.parametrize(("measured_with", "batch"), [(1, 5), (2, PROVIDERS["cpu"].batch)], ids=["as many", "more"])
+def test_a_plans_batch_is_taken_where_it_was_measured_with_as_many_threads_a_call(fingerprint: str, measured_with: int, batch: int) -> None:
+    assert Classifier(SHIPPED, threads=1, plan=plan_for(fingerprint, threads=measured_with)).batch_size == batch
+
+
+def test_a_plan_of_another_file_or_device_cannot_be_given(fingerprint: str) -> None:
+    with pytest.raises(CellclfError, match="0000… is none for device auto"):
+        Classifier(SHIPPED, plan=plan_for("0" * 64))
+    with pytest.raises(CellclfError, match=r"plan for openvino .* is none for device cpu"):
+        Classifier(SHIPPED, device="cpu", plan=plan_for(fingerprint, device="openvino"))
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RuntimeError("Could not determine home directory.")], ids=str)
+def test_a_cache_folder_that_cannot_be_looked_into_is_said_and_ends_nothing(
+    fingerprint: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed() -> Path:
+        raise error
+
+    monkeypatch.setattr("cellclf.runtime.plan.cache_folder", closed)
+    assert load_plan(fingerprint) == (None, f"plan: not used, {error}")

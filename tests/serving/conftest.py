@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import io
 import subprocess
 import threading
@@ -31,6 +32,8 @@ CARD = read_model_file(SHIPPED).card
 WAIT_S = 60
 """How long a test waits for what must happen; no test measures time."""
 
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra openvino is not installed")
+
 
 @dataclass(frozen=True)
 class Running:
@@ -59,9 +62,9 @@ Serving = Callable[..., AbstractContextManager[Running]]
 
 
 @contextlib.contextmanager
-def serving(*models: str | Path, keys: Any = None, sha256: Any = (), **settings: Any) -> Iterator[Running]:
-    """Start a server with these settings, keys (name: key) and allowed hashes; end it with a drain, and wait for its thread."""
-    sources = sources_of([str(model) for model in models or (SHIPPED,)], device="cpu", sha256=sha256)
+def serving(*models: str | Path, keys: Any = None, sha256: Any = (), device: Any = "cpu", **settings: Any) -> Iterator[Running]:
+    """Start a server with these settings, keys (name: key), allowed hashes and device; end it with a drain, and wait for its thread."""
+    sources = sources_of([str(model) for model in models or (SHIPPED,)], device=device, sha256=sha256)
     patient = {"deadline_ms": 1000.0 * WAIT_S, "drain_s": float(WAIT_S), "max_queue_ms": 1000.0 * WAIT_S}
     chosen = Settings(**{"threads": 2, "reload_s": 0.0, **patient, **settings})
     server = Server(sources, chosen, listener=bind("127.0.0.1", 0), keys=Keys(keys or {}))

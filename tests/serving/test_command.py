@@ -16,11 +16,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cellclf.card import read_model_file
 from cellclf.cli.serve import serve
 from cellclf.serving.settings import Settings
 from tests.cli.reading import error_line
 from tests.conftest import Completed
-from tests.serving.conftest import MODEL, SHIPPED, WAIT_S, alive, picture, wait_until
+from tests.runtime.test_plan import plan_for
+from tests.serving.conftest import MODEL, SHIPPED, WAIT_S, alive, needs_openvino, picture, wait_until
 
 Cli = Callable[..., Completed]
 FRAMEWORKS = {"tensorflow", "keras", "jax", "tf2onnx", "sklearn", "matplotlib", "torch", "onnx"}
@@ -37,9 +39,9 @@ except SystemExit as end:
 
 
 @contextlib.contextmanager
-def service(*arguments: str | Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def service(*arguments: str | Path, device: str = "cpu", **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command on a free port, and its address, once it is ready; killed at the end if it still runs."""
-    command = [sys.executable, "-W", "error", "-c", _WATCHED, "serve", *map(str, arguments or (SHIPPED,)), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-W", "error", "-c", _WATCHED, "serve", *map(str, arguments or (SHIPPED,)), "--port", "0", "--device", device]
     with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         timer = threading.Timer(WAIT_S * 3, process.kill)
         timer.start()
@@ -115,6 +117,18 @@ def test_without_processes_workers_are_threads() -> None:
         assert Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() == ""
         with httpx.Client(base_url=address, timeout=WAIT_S, transport=httpx.HTTPTransport(retries=20)) as client:
             assert client.post("/predict", content=picture(1)).status_code == 200
+
+
+@needs_openvino
+def test_a_plan_is_used_and_logged_although_threads_are_given_and_loads_no_framework(tmp_path: Path) -> None:
+    plan = plan_for(read_model_file(SHIPPED).fingerprint, device="openvino")
+    plan.write(tmp_path / "plans" / f"{plan.model}.json")
+    with service(SHIPPED, "--threads", "1", device="auto", CELLCLF_CACHE=str(tmp_path)) as (process, address):
+        with httpx.Client(base_url=address, timeout=WAIT_S, transport=httpx.HTTPTransport(retries=20)) as client:
+            assert client.post("/predict", content=picture(1)).json()[0]["provider"] == "OpenVINO:CPU f32"
+        code, out, _ = ended(process, signal.SIGTERM)
+    assert code == 0
+    assert not set(json.loads(out)) & FRAMEWORKS
 
 
 def test_keys_from_the_environment_are_asked_for() -> None:

@@ -42,7 +42,7 @@ def classifier() -> Classifier:
 
 @pytest.fixture
 def runner() -> Iterator[ProcessRunner]:
-    found = ProcessRunner(max_pixels=MAX_PIXELS, patience_s=WAIT_S)
+    found = ProcessRunner(max_pixels=MAX_PIXELS, max_batch=16, patience_s=WAIT_S)
     yield found
     found.close()
     assert found.process_id is None
@@ -86,7 +86,7 @@ def test_answers_are_those_of_a_thread_bit_for_bit(runner: ProcessRunner, classi
 
 
 def test_the_limit_of_pixels_holds_in_the_process(classifier: Classifier) -> None:
-    runner = ProcessRunner(max_pixels=100, patience_s=WAIT_S)
+    runner = ProcessRunner(max_pixels=100, max_batch=16, patience_s=WAIT_S)
     (answer,) = runner.run(classifier, [picture(1)], view=View(*SIZE))
     runner.close()
     assert isinstance(answer, str)
@@ -136,7 +136,7 @@ def test_a_process_that_gives_no_answer_is_ended(runner: ProcessRunner, classifi
 
 def test_a_network_of_which_each_process_dies_cannot_be_had(classifier: Classifier) -> None:
     ends: list[int] = []
-    runner = ProcessRunner(max_pixels=MAX_PIXELS, patience_s=0.02, on_end=lambda: ends.append(1))  # less than Python takes to start
+    runner = ProcessRunner(max_pixels=MAX_PIXELS, max_batch=16, patience_s=0.02, on_end=lambda: ends.append(1))  # less than Python takes to start
     with pytest.raises(InferenceError, match=r"gave no answer for .*, twice, .*--no-processes"):
         runner.prepare(classifier)
     with pytest.raises(InferenceError, match="twice"):  # which is nothing that an image could be blamed for
