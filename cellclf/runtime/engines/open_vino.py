@@ -2,6 +2,7 @@
 
 import queue
 import sys
+from collections import Counter
 from threading import Lock
 from typing import Any
 
@@ -40,7 +41,7 @@ def load_openvino() -> Any:
 
 
 def open_openvino(content: bytes, target: Target, wanted: Wanted) -> Session:
-    """Open on the CPU in the row's precision, with threads · sessions threads in `sessions` streams; see Engine."""
+    """Open on the CPU in the row's precision, in up to `sessions` networks of one stream with `threads` threads each; see Engine."""
     try:
         openvino = load_openvino()
     except ModuleNotFoundError as error:
@@ -57,32 +58,39 @@ def open_openvino(content: bytes, target: Target, wanted: Wanted) -> Session:
         raise ModelFileError(f"OpenVINO cannot load the network: {_reason(error)}") from error
     options = {
         **target.provider.options,
-        "INFERENCE_NUM_THREADS": wanted.threads * wanted.sessions,
-        "NUM_STREAMS": wanted.sessions,
+        "INFERENCE_NUM_THREADS": wanted.threads,
+        "NUM_STREAMS": 1,  # what a caller asks for runs in its own thread then, not in another that has to be woken: files are read a fifth faster
         "ENABLE_CPU_PINNING": False,  # other sessions and processes would be pinned to the very same cores
-        "PERFORMANCE_HINT": "LATENCY" if wanted.sessions == 1 else "THROUGHPUT",
+        "PERFORMANCE_HINT": "LATENCY",
     }
-    return _OpenVinoSession(core, model, options, target)
+    return _OpenVinoSession(core, model, options, target, wanted.sessions)
 
 
 class _OpenVinoSession:
     """Networks compiled for one batch size each, on first use: with a free batch dimension OpenVINO was up to 1.7 times slower.
 
-    A batch is padded to the next size and cut after. Each caller takes a request of its own, as many at a time as there are streams.
+    A batch is padded to the next size and cut after. Each caller takes a network of its own, which is compiled where all that there are are taken;
+    with `sessions` of them, a further caller waits.
     """
 
-    def __init__(self, core: Any, model: Any, options: dict[str, Any], target: Target) -> None:
+    def __init__(self, core: Any, model: Any, options: dict[str, Any], target: Target, sessions: int) -> None:
         self._core = core
         self._model = model
         self._options = options
+        self._sessions = sessions
         self._lock = Lock()
         places = [place for place, output in enumerate(model.outputs) if "probabilities" in output.get_names()]
         if len(model.inputs) != 1 or not places:
             raise ModelFileError("the network has not one input, or no output probabilities")
         self._output = places[0]
-        self._compiled: dict[int, tuple[Any, queue.SimpleQueue[Any]]] = {}
+        self._idle: dict[int, queue.LifoQueue[Any]] = {}
+        self._made: Counter[int] = Counter()
         self.target = target
-        self.provider = self._running(self._requests(1)[0])
+        compiled = self._compiled(1)
+        self.provider = self._running(compiled)
+        self._idle[1] = queue.LifoQueue()
+        self._idle[1].put(compiled.create_infer_request())
+        self._made[1] = 1
 
     def run(self, images: Pixels) -> npt.NDArray[np.float32]:
         """See Session."""
@@ -94,34 +102,45 @@ class _OpenVinoSession:
 
     def _run_part(self, images: Pixels) -> npt.NDArray[np.float32]:
         size = bucket_of(len(images))
+        request = self._taken(size)
         try:
-            compiled, idle = self._requests(size)
-            try:
-                request = idle.get_nowait()
-            except queue.Empty:
-                request = compiled.create_infer_request()
             # By number: looking names up takes longer than all else that is done here around a small network.
             values: npt.NDArray[np.float32] = request.infer({0: padded(images, size)}, share_inputs=True)[self._output]
         except RuntimeError as error:
             raise InferenceError(f"{self.target} could not run a batch of {len(images)} images: {_reason(error)}") from error
-        idle.put(request)
+        finally:
+            self._idle[size].put(request)
         return values[: len(images)]
 
-    def _requests(self, size: int) -> tuple[Any, "queue.SimpleQueue[Any]"]:
-        """The network compiled for batches of `size`, and its idle requests."""
-        if (found := self._compiled.get(size)) is not None:
-            return found
+    def _taken(self, size: int) -> Any:
+        """A request for batches of `size` that nobody uses; the last one put back first, whose memory is warm."""
         with self._lock:
-            if size not in self._compiled:
+            idle = self._idle.setdefault(size, queue.LifoQueue())
+            wanted = idle.empty() and self._made[size] < self._sessions
+            self._made[size] += wanted
+        if not wanted:
+            return idle.get()
+        made = False
+        try:
+            request = self._compiled(size).create_infer_request()
+            made = True
+        finally:
+            if not made:
+                with self._lock:
+                    self._made[size] -= 1
+        return request
+
+    def _compiled(self, size: int) -> Any:
+        """The network for batches of `size`; callers that want one at the same time compile side by side."""
+        try:
+            with self._lock:
                 shape = self._model.input("image").partial_shape
                 shape[0] = size
-                try:
-                    self._model.reshape({"image": shape})
-                    compiled = self._core.compile_model(self._model, _DEVICE, self._options)
-                except RuntimeError as error:
-                    raise ModelFileError(f"OpenVINO cannot compile the network for batches of {size}: {_reason(error)}") from error
-                self._compiled[size] = compiled, queue.SimpleQueue()
-            return self._compiled[size]
+                self._model.reshape({"image": shape})
+                fixed = self._model.clone()
+            return self._core.compile_model(fixed, _DEVICE, self._options)
+        except RuntimeError as error:
+            raise ModelFileError(f"OpenVINO cannot compile the network for batches of {size}: {_reason(error)}") from error
 
     def _running(self, compiled: Any) -> str:
         """Device and precision as the compiled network tells them; raises ProviderUnavailableError where they are not the row's."""

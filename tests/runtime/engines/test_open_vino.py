@@ -66,12 +66,38 @@ def test_several_callers_at_a_time_get_each_their_own_answers(content: bytes, im
 
 
 @needs_openvino
+def test_no_more_networks_are_compiled_than_sessions_were_asked_for(content: bytes, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = open_session(content, device="openvino", threads=1, sessions=2)
+    compiled = []
+    monkeypatch.setattr(session, "_compiled", lambda size, make=session._compiled: compiled.append(size) or make(size))
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: session.run(images[:4]), range(60)))
+    assert 1 <= len(compiled) <= 2 and set(compiled) == {4}
+    session.run(images[:1])
+    assert len(compiled) <= 2, "the first one is compiled on opening"
+
+
+@needs_openvino
 @pytest.mark.parametrize(("threads", "sessions"), [(1, 1), (2, 1), (1, 2)])
-def test_threads_and_streams_are_as_asked_for(content: bytes, threads: int, sessions: int) -> None:
+def test_each_caller_s_network_has_the_threads_that_were_asked_for(content: bytes, threads: int, sessions: int) -> None:
     session: Any = open_session(content, device="openvino", threads=threads, sessions=sessions)
-    compiled, _ = session._requests(1)
-    asked = {"INFERENCE_NUM_THREADS": threads * sessions, "NUM_STREAMS": sessions, "ENABLE_CPU_PINNING": False}
+    compiled = session._compiled(1)
+    asked = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     assert {name: compiled.get_property(name) for name in asked} == asked
+
+
+@needs_openvino
+def test_a_network_that_could_not_be_compiled_keeps_no_later_caller_waiting(content: bytes, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = open_session(content, device="openvino", threads=1)
+
+    def fail(_: int) -> None:
+        raise ModelFileError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "_compiled", fail)
+        with pytest.raises(ModelFileError, match="no"):
+            session.run(images[:4])
+    assert session.run(images[:4]).shape[0] == 4
 
 
 @needs_openvino
