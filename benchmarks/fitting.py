@@ -14,6 +14,8 @@ from cellclf.training.checkpoint import FitState
 from cellclf.training.fit import Examples, epoch_order, fit, predict
 from cellclf.training.framework import backend, require_keras
 from cellclf.training.network import build_network
+from cellclf.training.pacer import resident as resident_feed
+from cellclf.training.pacer import step_seconds
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import make_recipe
 
@@ -64,11 +66,8 @@ class Fitting:
 
     def steps(self, *, batch: int, steps: int, resident: bool) -> list[float]:
         """Seconds of each of so many training steps. resident: the same batch again and again from memory, so that no step waits for its input."""
-        watcher = self._watcher()
         feed = self._resident(batch) if resident else self._batches(batch, steps + 1)
-        self.network.training.fit(feed, steps_per_epoch=steps + 1, shuffle=False, verbose=0, callbacks=[watcher])
-        times: list[float] = watcher.times_s
-        return np.diff(times).tolist()  # the first step also starts the feed
+        return step_seconds(self.network.training, feed, steps)
 
     def predict_rate(self, batch: int) -> float:
         """Images a second of the pass over validation images, after a first one that compiles."""
@@ -96,23 +95,7 @@ class Fitting:
 
     def _resident(self, batch: int) -> Any:
         rows = self.examples.rows[:batch]
-        inputs, truth = self.examples.inputs[rows], self.examples.truth[rows]
-        if backend() != "tensorflow":
-            return iter(lambda: (inputs, truth), None)
-        import tensorflow
-
-        return tensorflow.data.Dataset.from_tensor_slices((inputs, truth)).batch(batch).cache().repeat()
-
-    def _watcher(self) -> Any:
-        class Watcher(self._keras.callbacks.Callback):  # type: ignore[misc, name-defined]  # Keras has no types
-            def __init__(self) -> None:
-                super().__init__()
-                self.times_s: list[float] = []
-
-            def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002  # Keras calls it so
-                self.times_s.append(time.perf_counter())
-
-        return Watcher()
+        return resident_feed(self.examples.inputs[rows], self.examples.truth[rows])
 
 
 class _Steps(Progress):

@@ -10,7 +10,7 @@ from benchmarks.contest import Window
 from benchmarks.machine import Machine, package_energy, watched
 from benchmarks.processes import Process, cores_for
 from benchmarks.records import ReplayClock
-from benchmarks.steadiness import Plan, Turns, in_turn
+from benchmarks.steadiness import NEEDED, Plan, Turns, in_turn
 from benchmarks.subjects import STUDY_BACKBONES
 from benchmarks.training_records import TRAINING_KEY, training_record
 from cellclf.backbones import BACKBONES
@@ -19,20 +19,31 @@ from cellclf.environment import usable_cores
 CLOCK = ReplayClock()
 PRECISIONS = ("float32", "mixed_bfloat16")
 BATCHES = (16, 32, 64)
-WINDOW_IMAGES = 64
-"""A window trains on so many images, in one step or more."""
+LARGE_BATCHES = BATCHES[:2]
+"""Of the networks a step of which takes seconds; their processes with batches of 64 would not fit into 24 GB beside one another."""
+
+WINDOW_S = 1.5
+"""A window trains for so long where input stalls are measured, in two steps or more; for one step, of seconds, elsewhere."""
+
+IMAGES = 128
+"""Images that are kept as the image cache keeps them."""
 
 pytestmark = [pytest.mark.benchmark(timer=CLOCK), pytest.mark.timeout(3600)]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One backbone: which precisions and batch sizes meet in turn. stall: whether each is measured with its input in memory too."""
+    """One backbone: which precisions and batch sizes meet in turn, at its own size or another. stall: whether each is measured with its input in
+    memory too."""
 
     backbone: str
     precisions: tuple[str, ...]
     batches: tuple[int, ...]
     stall: bool
+    image_size_px: int
+
+    def __str__(self) -> str:
+        return f"{self.backbone}-{self.image_size_px}"
 
 
 @dataclass(frozen=True)
@@ -44,19 +55,27 @@ class Way:
     resident: bool
 
 
-QUICK = (Setting("mobilenet025", ("float32",), (32,), stall=True),)
+def setting(backbone: str, precisions: tuple[str, ...], batches: tuple[int, ...], *, stall: bool, image_size_px: int | None = None) -> Setting:
+    """At the backbone's own size where none is given."""
+    return Setting(backbone, precisions, batches, stall, image_size_px or BACKBONES[backbone].image_size_px)
+
+
+_LEAST_STEPS = 2
+SMALL = "mobilenet025"
+QUICK = (setting(SMALL, PRECISIONS[:1], (32,), stall=True),)
 FULL = (
-    Setting(STUDY_BACKBONES[0], PRECISIONS, BATCHES, stall=True),
-    *(Setting(name, PRECISIONS[:1], BATCHES[:1], stall=False) for name in STUDY_BACKBONES[1:]),
+    setting(SMALL, PRECISIONS, BATCHES, stall=True, image_size_px=128),
+    setting(STUDY_BACKBONES[0], PRECISIONS, BATCHES, stall=True),
+    *(setting(name, PRECISIONS, LARGE_BATCHES, stall=False) for name in STUDY_BACKBONES[1:]),
 )
-"""The choice is made on the quickest of the studies' backbones; the others are measured at the smallest batch, a step of which takes seconds."""
+"""Input stalls are measured where a step is shortest, so that its input has the least time: slower networks wait less."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a backbone, precision and batch size."""
     chosen = FULL if metafunc.config.getoption("--full") else QUICK
     cases = [(setting, precision, batch) for setting in chosen for precision in setting.precisions for batch in setting.batches]
-    metafunc.parametrize("setting,precision,batch", cases, ids=[f"{setting.backbone}-{precision}-b{batch}" for setting, precision, batch in cases])
+    metafunc.parametrize("setting,precision,batch", cases, ids=[f"{setting}-{precision}-b{batch}" for setting, precision, batch in cases])
 
 
 class Gym:
@@ -64,7 +83,7 @@ class Gym:
 
     def __init__(self, setting: Setting, plan: Plan) -> None:
         self.setting = setting
-        self.size = BACKBONES[setting.backbone].image_size_px
+        self.size = setting.image_size_px
         self.processes = {precision: Process(cores=cores_for(usable_cores())) for precision in setting.precisions}
         self.opened: dict[str, dict[str, Any]] = {}
         self.rates: dict[str, float] = {}
@@ -76,15 +95,16 @@ class Gym:
                 precision=precision,
                 augmentation="none",
                 batch=setting.batches[0],
-                images=max(WINDOW_IMAGES, *BATCHES) * 2,
+                images=IMAGES,
             )
             self.rates[precision] = process.ask("train_predict", batch=setting.batches[0])["images_per_second"]
             process.hold()
         feeds = (False, True) if setting.stall else (False,)
         ways = [Way(precision, batch, feed) for precision in setting.precisions for batch in setting.batches for feed in feeds]
+        self._step_s: dict[Way, float] = {}
         for way in ways:
             if len(ways) > 1:  # a batch size or a feed that is new may be compiled anew
-                self._window(way, 0)
+                self._step_s[way] = self._window(way, 0).call_s
         self.turns: dict[Way, Turns[Window]] = in_turn(ways, self._window, lambda window: 1 / window.call_s, plan=plan)
 
     def record(self, precision: str, batch: int) -> dict[str, Any]:
@@ -107,7 +127,7 @@ class Gym:
         found: list[Machine] = []
         answer: dict[str, Any] = {"cpu_s": 0.0}
         with watched(package_energy(), found, lambda: float(answer["cpu_s"])):
-            steps = max(1, WINDOW_IMAGES // way.batch) if self.setting.stall else 1
+            steps = max(_LEAST_STEPS, round(WINDOW_S / self._step_s.get(way, WINDOW_S))) if self.setting.stall else 1
             answer |= self.processes[way.precision].ask("train_window", batch=way.batch, steps=steps, resident=way.resident)
         return Window(tuple(answer["samples_s"]), answer["wall_s"], answer["cpu_s"], found[0])
 
@@ -125,7 +145,7 @@ def test_training(request: pytest.FixtureRequest, gyms: dict[Setting, Gym], full
     if setting not in gyms:
         for other in gyms.values():
             other.close()
-        gyms[setting] = Gym(setting, Plan(max_rounds=4 if full and setting.stall else 3))
+        gyms[setting] = Gym(setting, Plan(max_rounds=NEEDED + (2 if setting.stall else 1) if full else NEEDED))
     gym = gyms[setting]
     record = gym.record(precision, batch)
     benchmark: Any = request.getfixturevalue("benchmark")

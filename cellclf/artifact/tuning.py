@@ -12,6 +12,7 @@ from cellclf.artifact.golden import golden_image
 from cellclf.card import ModelFile
 from cellclf.environment import usable_cores
 from cellclf.errors import InferenceError, MissingExtraError, ModelFileError, ProviderUnavailableError
+from cellclf.gains import Gain
 from cellclf.runtime.plan import Machine, Plan
 from cellclf.runtime.providers import PROVIDERS, parse_device
 from cellclf.runtime.rate import images_per_second
@@ -24,9 +25,6 @@ DEFAULT_DEVICES = ("cpu", "openvino")
 
 _ROUNDS = 5
 """Times each setting is measured, in turns, so that a busy moment meets all of them."""
-
-_EXTREMES = 2
-"""Rounds that are left out of the noise, the best and the worst: a neighbour's burst says nothing of a setting."""
 
 _DEFAULT = PROVIDERS["cpu"]
 _BATCHES = (1, _DEFAULT.batch, 16)
@@ -68,18 +66,17 @@ class Measured:
     @property
     def gain(self) -> float:
         """Median ratio to the default; 1.1 is a tenth faster."""
-        return median(self.ratios)
+        return Gain(self.ratios).value
 
     @property
     def noise(self) -> float:
         """How far single ratios are from each other: half their range, without the smallest and the largest."""
-        inner = sorted(self.ratios)[1:-1] if len(self.ratios) > _EXTREMES else sorted(self.ratios)
-        return (inner[-1] - inner[0]) / 2
+        return Gain(self.ratios).noise
 
     @property
     def better(self) -> bool:
         """Whether it beats the default by more than the noise."""
-        return self.gain - self.noise > 1
+        return Gain(self.ratios).better
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from cellclf.cli.console import clock, err, has_not_learned, metrics_lines, note
 from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError, StoredFileError
 from cellclf.training.augmentation import AUGMENTATIONS
+from cellclf.training.pace import AUTO, quickest
 from cellclf.training.recipe import Recipe, make_recipe
 from cellclf.training.run import Run, Setup, find_run
 from cellclf.training.tta import TTAS
@@ -60,7 +61,9 @@ def train(
     ] = "none",
     schedule: Annotated[str, typer.Option(help="constant | cosine (to zero over all epochs).", rich_help_panel=_FIT)] = "constant",
     epochs: Annotated[int, typer.Option(help="At most so many.", rich_help_panel=_FIT)] = 30,
-    batch_size: Annotated[int, typer.Option(help="Images a step.", rich_help_panel=_FIT)] = 32,
+    batch_size: Annotated[
+        str, typer.Option(metavar="N|auto", help="Images a step. auto: what trains quickest here, measured once.", rich_help_panel=_FIT)
+    ] = "32",
     patience: Annotated[
         int,
         typer.Option(help="Stop after so many epochs without a lower validation loss, keep the best; 0: never, keep the last.", rich_help_panel=_FIT),
@@ -75,7 +78,9 @@ def train(
     augment: Annotated[
         str | None, typer.Option(help=f"{', '.join(AUGMENTATIONS)}. Default: the data set's; none for a frozen backbone.", rich_help_panel=_FIT)
     ] = None,
-    precision: Annotated[str, typer.Option(help="float32 | mixed_bfloat16 | mixed_float16.", rich_help_panel=_FIT)] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="float32 | mixed_bfloat16 | mixed_float16 | auto: the quicker of the first two here.", rich_help_panel=_FIT)
+    ] = "float32",
     batch_norm_momentum: Annotated[
         float | None, typer.Option(help="Default: averages span a quarter of an epoch at most.", rich_help_panel=_FIT)
     ] = None,
@@ -93,6 +98,9 @@ def train(
 
     Writes runs/<name>/ with the recipe, the manifest, weights, history, predictions, metrics and curves. A run that was
     interrupted or killed goes on with --resume. The Keras backend is TensorFlow, or what KERAS_BACKEND says (jax).
+
+    With auto a few training steps of each way are timed before the training, and the recipe records what was chosen. Batch size and precision change
+    what is learned, if little: compare runs of the same.
     """
     if resume is not None:
         _refuse_others(context, "--resume", _RESUME_ALLOWS)
@@ -126,7 +134,7 @@ def train(
         dropout=dropout,
         schedule=schedule,
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=None if batch_size == AUTO else _count(batch_size),
         seed=seed,
         patience=patience,
         weights=weights,
@@ -134,11 +142,32 @@ def train(
         class_weight=class_weight,
         logit_adjustment=logit_adjustment,
         logit_adjustment_strength=logit_adjustment_strength,
-        precision=precision,
+        precision=None if precision == AUTO else precision,
         deterministic=deterministic,
         batch_norm_momentum=batch_norm_momentum,
     )
-    _run(_new_run(runs, name, recipe), recipe, as_json=as_json)
+    run = _new_run(runs, name, recipe)
+    if AUTO in (batch_size, precision):
+        recipe = _quickest(recipe, precision=precision == AUTO, batch_size=batch_size == AUTO)
+    _run(run, recipe, as_json=as_json)
+
+
+def _count(text: str) -> int:
+    """A number of images; a usage error where it is none."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is neither a number of images nor {AUTO}", param_hint="--batch-size") from error
+
+
+def _quickest(recipe: Recipe, *, precision: bool, batch_size: bool) -> Recipe:
+    """The recipe with what trains quickest here in the place of what is to be chosen."""
+    with TrainingDisplay() as display:
+        found = quickest(recipe, precision=precision, batch_size=batch_size, progress=display)
+    note(str(found))
+    for name, reason in found.left_out.items():
+        note(f"left out {name}: {reason}")
+    return make_recipe(**{**dict(recipe), "precision": found.best.precision, "batch_size": found.best.batch_size})
 
 
 def _new_run(runs: str, name: str | None, recipe: Recipe) -> Run:
@@ -206,7 +235,7 @@ def _announce(recipe: Recipe) -> None:
     err.print(
         f"{recipe.backbone} at {recipe.image_size_px} px{cropped} from {recipe.weights} weights{frozen}; hidden {list(recipe.hidden)}, "
         f"dropout {recipe.dropout}; "
-        f"Adam {recipe.learning_rate:g} ({recipe.schedule}), batch {recipe.batch_size}, at most {recipe.epochs} epochs, "
+        f"Adam {recipe.learning_rate:g} ({recipe.schedule}), batch {recipe.batch_size}, {recipe.precision}, at most {recipe.epochs} epochs, "
         f"augmentation {recipe.augmentation},{tta} seed {recipe.seed}"
     )
 

@@ -33,8 +33,8 @@ def tune(
     """Find what runs a file fastest on this machine, and remember it.
 
     Measures providers, threads, sessions and batches in turns. What beats the default by more than the noise is kept in the
-    cache folder, and predict uses it where neither --device nor --threads is given. Only providers that give the file's
-    golden cases within its own tolerance are tried, so that tuning changes no numbers beyond that.
+    cache folder; predict uses it where neither --device nor --threads is given, serve where --device is not. Only providers
+    that give the file's golden cases within its own tolerance are tried, so that tuning changes no numbers beyond that.
     """
     file = read_model_file(model or newest_model())
     wanted = [name.strip() for name in devices.split(",")]

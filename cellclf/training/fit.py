@@ -23,7 +23,7 @@ from cellclf.training.progress import Progress
 from cellclf.training.recipe import OPTIMIZER, Recipe
 from cellclf.training.run import Epoch
 
-__all__ = ["Examples", "epoch_order", "fed", "fit", "predict", "steps_per_epoch"]
+__all__ = ["Examples", "compile_network", "epoch_order", "fed", "fit", "predict", "prepare_backend", "steps_per_epoch"]
 
 _BATCHES_AHEAD = 2
 
@@ -83,7 +83,7 @@ def fit(
     classes = int(model.output.shape[-1])
     steps = steps_per_epoch(len(train.rows), recipe.batch_size)
     weight_of = class_weights(train.truth, classes, recipe.class_weight)
-    _compile(keras, model, recipe, steps, prior)
+    compile_network(model, recipe, steps=steps, prior=prior)
     if state.history:
         restore_checkpoint(model, folder, state)
     watcher = _watcher(keras, progress, recipe)
@@ -115,7 +115,21 @@ def fit(
     return state
 
 
-def _compile(keras: Any, model: Any, recipe: Recipe, steps: int, prior: npt.NDArray[np.float32] | None) -> None:
+def prepare_backend(recipe: Recipe) -> None:
+    """Forget other networks; seed, precision and determinism as the recipe has them, before its network is built."""
+    keras = require_keras()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(recipe.precision)
+    if recipe.deterministic and backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+
+
+def compile_network(model: Any, recipe: Recipe, *, steps: int, prior: npt.NDArray[np.float32] | None = None) -> None:
+    """Optimizer, schedule over `steps` an epoch, and loss, which a prior [classes] shifts (the recipe's logit_adjustment)."""
+    keras = require_keras()
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps * recipe.epochs)

@@ -22,7 +22,7 @@ from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.checkpoint import FitState, clear_checkpoints, load_state
 from cellclf.training.constant import with_constant_weights
 from cellclf.training.curves import draw_curves
-from cellclf.training.fit import Examples, fit, predict, steps_per_epoch
+from cellclf.training.fit import Examples, fit, predict, prepare_backend, steps_per_epoch
 from cellclf.training.framework import backend, require_keras, runs_on_cpu
 from cellclf.training.imbalance import label_prior
 from cellclf.training.network import Network, build_network, parameters_of
@@ -95,8 +95,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _finish(sitting: _Sitting) -> Run:
     recipe, prepared, state, run = sitting.recipe, sitting.prepared, sitting.state, sitting.run
     state.data_s += time.perf_counter() - sitting.started
-    keras = require_keras()
-    _prepare_backend(keras, recipe)
+    prepare_backend(recipe)
     built = time.perf_counter()
     images = {split: _examples(prepared, split) for split in SPLITS}
     prior = label_prior(
@@ -129,16 +128,6 @@ def _finish(sitting: _Sitting) -> Run:
     _write_metrics(sitting, network, probabilities)
     clear_checkpoints(run.folder)
     return run
-
-
-def _prepare_backend(keras: Any, recipe: Recipe) -> None:
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.precision)
-    if recipe.deterministic and backend() == "tensorflow":
-        import tensorflow
-
-        tensorflow.config.experimental.enable_op_determinism()
 
 
 def _examples(prepared: Prepared, split: Split) -> Examples:
