@@ -18,7 +18,7 @@ CLOCK = ReplayClock()
 FOLDER_OF = 4
 """How often each image is taken where a whole folder's time is wanted."""
 
-CPU_BATCHES = (1, 4, 16, 64)
+BATCHES = (1, 4, 16, 64)
 
 pytestmark = [pytest.mark.benchmark(timer=CLOCK), pytest.mark.timeout(600)]
 
@@ -29,16 +29,17 @@ def exact_providers() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The table's providers; a quick run measures one of them, on a machine with a GPU the GPU."""
+    """The table's providers; a quick run measures one of them, on a machine with a GPU the GPU, in its own batches."""
     if "device" not in metafunc.fixturenames:
         return
     providers = exact_providers()
     gpus = [name for name in providers if PROVIDERS[name].gpu]
-    chosen = providers if metafunc.config.getoption("--full") else [*gpus, "cpu"][:1]
+    full = metafunc.config.getoption("--full")
+    chosen = providers if full else [*gpus, "cpu"][:1]
     if "batch" not in metafunc.fixturenames:
         metafunc.parametrize("device", chosen)
         return
-    sizes = {name: sorted({*(CPU_BATCHES if name == "cpu" else (4,)), PROVIDERS[name].batch}) for name in chosen}
+    sizes = {name: sorted({PROVIDERS[name].batch, *(BATCHES if full and name == "cpu" else ())}) for name in chosen}
     metafunc.parametrize(("device", "batch"), [(name, size) for name, found in sizes.items() for size in found])
 
 
