@@ -1,6 +1,7 @@
 """What a commit changed: python -m benchmarks.compare OLD.json NEW.json
 
-Each figure is a ratio to the plain ONNX Runtime loop of the same run and the same rounds, so that two runs need not see the machine equally busy.
+Each figure is a ratio to the plain ONNX Runtime loop of the same run and the same rounds (start-up, pipeline, epochs and frozen training: to
+the benchmark's own peer), so that two runs need not see the machine equally busy.
 Ratios of processor time stand beside those of wall time: a busy neighbour stretches the one and hardly the other.
 """
 
@@ -53,15 +54,21 @@ class Change:
 
 
 def paired(content: Mapping[str, Any]) -> dict[Key, Paired]:
-    """The rows of a pytest-benchmark JSON that have a reference, but for the reference itself."""
+    """The rows of a pytest-benchmark JSON that have a reference or a peer, but for the reference itself."""
     found = {}
     for row in content["benchmarks"]:
         extra = row["extra_info"]
-        if extra.get("ratios") and extra[EXTRA_INFO_KEY]["engine"] != extra["reference"]:
-            fields = extra[EXTRA_INFO_KEY]
-            fields = {**fields, "file": fields["model"] if fields["made"] == "exported" else fields["made"]}
-            key = tuple(str(fields[name]) for name in _IDENTITY)
-            found[key] = Paired(tuple(extra["ratios"]), tuple(extra["processor_ratios"]), bool(fields["steady"]))
+        if not extra.get("ratios"):
+            continue
+        measured = extra.get(EXTRA_INFO_KEY)
+        if measured is None:  # a task and its peer (benchmarks.race)
+            steady, key = all(extra["steady"].values()), (row["name"], *[""] * (len(_IDENTITY) - 1))
+        elif measured["engine"] == extra["reference"]:
+            continue
+        else:
+            fields = {**measured, "file": measured["model"] if measured["made"] == "exported" else measured["made"]}
+            steady, key = bool(measured["steady"]), tuple(str(fields[name]) for name in _IDENTITY)
+        found[key] = Paired(tuple(extra["ratios"]), tuple(extra["processor_ratios"]), steady)
     return found
 
 
@@ -90,7 +97,8 @@ def _change(keys: Sequence[Key], name: Key, old: Mapping[Key, Paired], new: Mapp
 
 def report(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The comparison as Markdown."""
-    lines = [f"Old: {_commit(old)}; new: {_commit(new)}. Each figure is the speed over the plain ONNX Runtime loop's in the same rounds.", ""]
+    speed = "Each figure is the speed over the plain ONNX Runtime loop's, or the benchmark's own peer's, in the same rounds."
+    lines = [f"Old: {_commit(old)}; new: {_commit(new)}. {speed}", ""]
     if apart := _apart(old["environment"], new["environment"]):
         lines += [f"What changed need not be the commit: the runs differ in {', '.join(apart)}.", ""]
     if not set(paired(old)) & set(paired(new)):
@@ -139,7 +147,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"{error.filename} cannot be read: {error.strerror}")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        sys.exit(f"these files cannot be compared, are both of pytest benchmarks/test_inference.py --benchmark-json? {type(error).__name__}: {error}")
+        sys.exit(f"these files cannot be compared, are both of pytest benchmarks/ --benchmark-json? {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

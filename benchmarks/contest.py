@@ -17,7 +17,7 @@ from benchmarks.processes import InvalidBenchmarkError, Process, cores_for, requ
 from benchmarks.steadiness import Plan, Turns, in_turn
 from benchmarks.subjects import Subject
 from cellclf.runtime.engines.open_vino import load_openvino
-from cellclf.runtime.providers import PROVIDERS, gpu_count
+from cellclf.runtime.providers import PROVIDERS, gpu_count, libraries, preload_gpu_libraries
 
 __all__ = ["Contest", "Entrant", "Measured", "Window", "different_answers", "entrants", "usable_providers"]
 
@@ -27,6 +27,8 @@ ANSWERS_MAY_DIFFER = {"fp32": 1e-3, "fp16": 0.1, "bf16": 0.3, "int8": 0.4}
 Given = TypeVar("Given")
 
 _HINT = "INFERENCE_PRECISION_HINT"
+_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "xla": "jax"}
+"""What each engine of the table is imported as."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,15 @@ def entrants(subject: Subject, providers: Sequence[str], *, wide: bool, sessions
 
 
 def usable_providers() -> list[str]:
-    """Rows of the providers table whose hardware and packages are here; whether they open is for the benchmark to find out."""
-    gpus, openvino = gpu_count(), importlib.util.find_spec("openvino") is not None
-    found = [row for row in PROVIDERS.values() if (gpus or not row.gpu) and (openvino or row.engine != "openvino")]
+    """Rows of the providers table whose hardware, packages and libraries are here; whether they open is for the benchmark to find out."""
+    gpus = gpu_count()
+    if gpus:
+        preload_gpu_libraries()
+    found = [
+        row
+        for row in PROVIDERS.values()
+        if importlib.util.find_spec(_PACKAGES[row.engine]) and (not row.gpu or (gpus and all(libraries(row).values())))
+    ]
     return [row.name for row in found if row.options.get(_HINT) != "bf16" or _computes_bfloat16()]
 
 

@@ -77,10 +77,17 @@ def _targets(found: Sequence[Target]) -> list[str]:
         marks = {name: " *" if name in each.unsteady else "" for name in each.factors}
         factors = ", ".join(f"{BACKBONES[name].title} {factor:.2f}{marks[name]}" for name, factor in each.factors.items()) or NOTHING
         verdict = "reached" if each.mean is not None and each.mean >= each.wanted else "not reached"
+        verdict += ", not all of it steady" if each.unsteady else ""
         if each.mean is None:
             verdict = f"{len(each.factors)} of {len(each.backbones)} backbones measured"
         lines.append(f"| {each.text} | {factors} | {_number(each.mean)} | {_number(each.processor_mean)} | ≥ {each.wanted:g} | {verdict} |")
-    return [*lines, "", "Single images in int8 against OpenVINO's own loop, call by call in one process, which tells smaller differences: speed.md."]
+    return [*lines, "", *_NOT_HERE]
+
+
+_NOT_HERE = (
+    "Single images in int8 against OpenVINO's own loop in many short turns, which tells smaller differences: speed.md. What int8 answers: spine.md",
+    "and cost.md, of networks that were trained; of these five with ImageNet weights it is not measured, for there are none here.",
+)
 
 
 def _number(value: float | None, style: str = ".2f") -> str:

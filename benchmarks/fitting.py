@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ import numpy.typing as npt
 
 from cellclf.data.prepare import DataRequest
 from cellclf.training.checkpoint import FitState
-from cellclf.training.fit import Examples, epoch_order, fit, predict
+from cellclf.training.fit import Examples, epoch_order, fed, fit, predict, repeated
 from cellclf.training.framework import backend, require_keras
 from cellclf.training.network import build_network
-from cellclf.training.pacer import resident as resident_feed
 from cellclf.training.pacer import step_seconds
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import make_recipe
@@ -66,7 +66,7 @@ class Fitting:
 
     def steps(self, *, batch: int, steps: int, resident: bool) -> list[float]:
         """Seconds of each of so many training steps. resident: the same batch again and again from memory, so that no step waits for its input."""
-        feed = self._resident(batch) if resident else self._batches(batch, steps + 1)
+        feed = self._resident(batch) if resident else fed(partial(self._batches, batch, steps + 1))
         return step_seconds(self.network.training, feed, steps)
 
     def predict_rate(self, batch: int) -> float:
@@ -85,7 +85,7 @@ class Fitting:
         return Examples(np.load(path, mmap_mode="r"), np.arange(images), np.arange(images) % _LABELS)
 
     def _batches(self, batch: int, steps: int) -> Iterator[tuple[npt.NDArray[Any], ...]]:
-        """Batches as fit() takes them from the image cache, epoch after epoch."""
+        """Batches as fit() takes them from the image cache, epoch after epoch; `fed` brings them as it does there."""
         epoch = left = 0
         while left < steps:
             epoch += 1
@@ -95,7 +95,7 @@ class Fitting:
 
     def _resident(self, batch: int) -> Any:
         rows = self.examples.rows[:batch]
-        return resident_feed(self.examples.inputs[rows], self.examples.truth[rows])
+        return repeated(self.examples.inputs[rows], self.examples.truth[rows])
 
 
 class _Steps(Progress):

@@ -2,14 +2,17 @@
 
 import contextlib
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from benchmarks.contest import Window
+from benchmarks.engines import UnavailableError
 from benchmarks.machine import Machine, package_energy, watched
 from benchmarks.processes import Process, cores_for
-from benchmarks.records import WINDOWS_KEY, ReplayClock
+from benchmarks.records import WINDOWS_KEY, Ratios, ReplayClock, ratios, window_rows
 from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, in_turn
 from cellclf.environment import usable_cores
 
@@ -41,17 +44,23 @@ class Race:
         turns = self.turns[name]
         return statistics.median(sample for number in turns.counted for sample in turns.by_round[number].samples_s)
 
-    def ratios(self, peer: str) -> list[float]:
+    def ratios(self, peer: str) -> Ratios:
         """How many times as long the peer took in each round that both ran."""
-        own, theirs = self.turns[self.ours].by_round, self.turns[peer].by_round
-        return [theirs[number].call_s / own[number].call_s for number in own if number in theirs]
+        return ratios(self.turns[self.ours], self.turns[peer])
 
 
 def raced(racers: Mapping[str, Racer], *, plan: Plan) -> Race:
     """Open everyone, warm up, and take windows in turn, the order rotating; ours is the first and runs in every round.
 
-    Raises InvalidBenchmarkError where one fails, UnavailableError where one cannot be had here.
+    Skips the test where one cannot be had here; raises InvalidBenchmarkError where one fails.
     """
+    try:
+        return _raced(racers, plan)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+def _raced(racers: Mapping[str, Racer], plan: Plan) -> Race:
     with contextlib.ExitStack() as opened:
         processes = {name: opened.enter_context(Process(cores=cores_for(usable_cores()))) for name in racers}
         for name, racer in racers.items():
@@ -80,19 +89,15 @@ def against(benchmark: Any, clock: ReplayClock, race: Race, *, peer: str | None 
         "steady": {name: turns.steady for name, turns in race.turns.items()},
         "counted_rounds": {name: list(turns.counted) for name, turns in race.turns.items()},
         "rule": {"windows": NEEDED, "tolerance": TOLERANCE},
-        WINDOWS_KEY: {name: list(_rows(turns)) for name, turns in race.turns.items()},
+        WINDOWS_KEY: {name: window_rows(turns) for name, turns in race.turns.items()},
     }
     if peer is not None:
-        ratios = race.ratios(peer)
+        found = race.ratios(peer)
         benchmark.extra_info |= {
             "peer_median_s": race.seconds(peer),
-            "peer_over_ours": statistics.median(ratios),
-            "peer_over_ours_lowest": min(ratios),
-            "peer_over_ours_highest": max(ratios),
-            "ratios": ratios,
+            "peer_over_ours": statistics.median(found.wall),
+            "peer_over_ours_lowest": min(found.wall),
+            "peer_over_ours_highest": max(found.wall),
+            "ratios": list(found.wall),
+            "processor_ratios": list(found.processor),
         }
-
-
-def _rows(turns: Turns[Window]) -> Iterator[dict[str, Any]]:
-    for number, window in turns.by_round.items():
-        yield {"round": number, "samples_s": list(window.samples_s), "wall_s": window.wall_s, "cpu_s": window.cpu_s, **window.machine.as_dict()}

@@ -15,7 +15,7 @@ from cellclf.environment import Environment, usable_cores
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import EXTRA_INFO_KEY, MeasuredAccuracy, Measurement, percentile
 
-__all__ = ["PERCENTILES", "WINDOWS_KEY", "Ratios", "ReplayClock", "all_samples", "measurement", "ratios", "recorded"]
+__all__ = ["PERCENTILES", "WINDOWS_KEY", "Ratios", "ReplayClock", "all_samples", "measurement", "ratios", "recorded", "window_rows"]
 
 PERCENTILES = (50, 90, 95, 99)
 WINDOWS_KEY = "windows"
@@ -149,6 +149,14 @@ def recorded(found: Measurement, entrant: Entrant, measured: Measured, others: M
         "largest_difference_from_reference": measured.difference,
         "not_measured": {name: reason for name, reason in missing.items() if isinstance(reason, str) and reason},
     }
+
+
+def window_rows(turns: Turns[Window]) -> list[dict[str, Any]]:
+    """Each window with its raw samples and what the machine did meanwhile, as plain data."""
+    return [
+        {"round": number, "samples_s": list(window.samples_s), "wall_s": window.wall_s, "cpu_s": window.cpu_s, **window.machine.as_dict()}
+        for number, window in turns.by_round.items()
+    ]
 
 
 def all_samples(measured: Measured) -> list[float]:

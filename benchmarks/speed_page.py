@@ -59,10 +59,11 @@ def _mark(steady: bool) -> str:
 
 def _target(extra: dict[str, Any]) -> str:
     """The target and whether it was reached."""
+    doubt = "" if all(extra["steady"].values()) else ", not steady"
     if extra.get("target"):
-        return f"≥ {extra['target']:.2f}: {'reached' if extra['peer_over_ours'] >= extra['target'] else 'MISSED'}"
+        return f"≥ {extra['target']:.2f}: {'reached' if extra['peer_over_ours'] >= extra['target'] else 'MISSED'}{doubt}"
     if "target_s" in extra:
-        return f"≤ {extra['target_s']} s: {'reached' if extra['ours_s'] <= extra['target_s'] else 'MISSED'}"
+        return f"≤ {extra['target_s']} s: {'reached' if extra['ours_s'] <= extra['target_s'] else 'MISSED'}{doubt}"
     return ""
 
 

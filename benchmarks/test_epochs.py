@@ -8,6 +8,7 @@ import pytest
 from benchmarks.race import Racer, against, raced
 from benchmarks.records import ReplayClock
 from benchmarks.steadiness import Plan
+from benchmarks.tasks.epochs import trained_images
 
 CLOCK = ReplayClock()
 
@@ -19,4 +20,4 @@ def test_epochs_against_keras_own_pipeline(benchmark: Any, images: int, plan: Pl
     """MobileNet 0.25 at 128 px, batch 32, three epochs; the peer gives `fit` the generator, whose tf.data pipeline tunes itself and is waited for."""
     racers = {"ours": Racer("fed-epochs", {"images": images}), "keras": Racer("keras-epochs", {"images": images})}
     against(benchmark, CLOCK, raced(racers, plan=replace(plan, window_s=0)), peer="keras")
-    benchmark.extra_info["images"] = images
+    benchmark.extra_info["images"] = trained_images(images)

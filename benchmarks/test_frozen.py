@@ -29,4 +29,3 @@ def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(benchmark: Any, image
     images, count = race.facts["ours"]["images"], race.facts["ours"]["count"]
     benchmark.extra_info |= {"images": images, **{f"test_accuracy_{name}": facts["test_accuracy"] for name, facts in race.facts.items()}}
     benchmark.extra_info["limit"] = (EPOCHS * (count["train"] + count["validation"]) + count["test"]) / images
-    assert race.facts["keras"]["count"] == count

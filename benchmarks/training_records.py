@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contest import Window
+from benchmarks.records import WINDOWS_KEY, window_rows
 from benchmarks.steadiness import Turns
 from cellclf.data.datasets import DATASETS, find
 from cellclf.data.request import DataRequest
@@ -91,8 +92,9 @@ def training_record(
     return {
         **name,
         "images_per_second": rate,
-        "windows_images_per_second": [batch / window.call_s for window in files.by_round.values()],
+        "rounds_images_per_second": {str(number): batch / window.call_s for number, window in files.by_round.items()},
         "steady": files.steady,
+        WINDOWS_KEY: {feed: window_rows(turns) for feed, turns in (("files", files), ("resident", resident)) if turns is not None},
         "input_stall": None if resident is None else input_stall(files, resident),
         "compile_s": opened["compile_s"],
         "backend": opened["backend"],

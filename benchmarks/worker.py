@@ -67,8 +67,7 @@ class Worker:
     def warm_up(self) -> dict[str, Any]:
         """Untimed calls, at least two, for half a second; gives what the last one answered."""
         end = time.perf_counter() + _FIRST_WARM_UP_S
-        for runner in self.runners:
-            self._call(runner)
+        self._all_at_once()
         values = self._call(self.runners[0])
         while time.perf_counter() < end:
             values = self._call(self.runners[0])
@@ -77,8 +76,7 @@ class Worker:
     def window(self, *, seconds: float) -> dict[str, Any]:
         """Calls for so many seconds, at least one a session: their durations, the wall time and this process's processor time."""
         if self.last_call_s < _LONG_CALL_S:
-            for runner in self.runners:
-                self._call(runner)
+            self._all_at_once()
         wall, cpu = time.perf_counter(), time.process_time()
         if len(self.runners) == 1:
             samples = self._loop(self.runners[0], wall + seconds)
@@ -148,6 +146,13 @@ class Worker:
         """The most memory held at once since the process began, opening included; None where the system does not tell."""
         return {"peak_ram_mb": _peak_ram_mb()}
 
+    def _all_at_once(self) -> None:
+        """One call of each runner, all at a time: an engine may have something to make for each of them."""
+        from cellclf.runtime.warming import all_at_once
+
+        waiting = iter(self.runners)
+        all_at_once(lambda: next(waiting)(self.images), callers=len(self.runners))
+
     def _loop(self, runner: Any, end: float) -> list[float]:
         samples = []
         while True:
@@ -168,13 +173,14 @@ class Worker:
 def serve(requests: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> None:
     """Answer each request line in turn. What an engine raises ends the process: its last line on standard error is the reason."""
     from benchmarks.engines import UnavailableError
+    from cellclf.errors import MissingExtraError
 
     worker = Worker()
     for line in requests:
         request = json.loads(line)
         try:
             answer({"answer": getattr(worker, request.pop("do"))(**request)})
-        except UnavailableError as error:
+        except (UnavailableError, MissingExtraError) as error:
             answer({"unavailable": str(error)})
 
 

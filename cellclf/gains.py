@@ -6,8 +6,8 @@ from statistics import median
 
 __all__ = ["Gain"]
 
-_EXTREMES = 2
-"""Ratios that are left out of the noise, the best and the worst: a neighbour's burst says nothing of what was measured."""
+_WITHOUT_EXTREMES = 5
+"""Ratios from which on the best and the worst are left out of the noise: a neighbour's burst says nothing of what was measured."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Gain:
 
     @property
     def noise(self) -> float:
-        """How far single ratios are from each other: half their range, without the smallest and the largest."""
-        inner = sorted(self.ratios)[1:-1] if len(self.ratios) > _EXTREMES else sorted(self.ratios)
+        """How far single ratios are from each other: half their range, of five and more without the smallest and the largest."""
+        inner = sorted(self.ratios)[1:-1] if len(self.ratios) >= _WITHOUT_EXTREMES else sorted(self.ratios)
         return (inner[-1] - inner[0]) / 2
 
     @property

@@ -13,7 +13,7 @@ from cellclf.training.framework import require_keras
 from cellclf.training.network import build_network
 from cellclf.training.recipe import make_recipe
 
-__all__ = ["FedEpochs", "KerasEpochs"]
+__all__ = ["FedEpochs", "KerasEpochs", "trained_images"]
 
 BATCH, SIZE_PX, EPOCHS = 32, 128, 3
 
@@ -54,6 +54,11 @@ class FedEpochs(KerasEpochs):
     def feed(self, steps: int) -> Any:
         """Our pipeline of the same generator."""
         return fed(partial(self.make, steps))
+
+
+def trained_images(images: int) -> int:
+    """Images that the epochs train on, those left out that fill no batch."""
+    return EPOCHS * (images // BATCH) * BATCH
 
 
 def batches(images: Any, truth: Any, steps: int) -> Iterator[tuple[Any, ...]]:

@@ -89,6 +89,7 @@ class Shares(Task):
             arguments = (theirs, model, device, [Path(file) for file in files[number::cores]], infer)
             self._processes.append(context.Process(target=_work_on, args=arguments, daemon=True))
             self._processes[-1].start()
+            theirs.close()  # a part that dies ends the race, and keeps nobody waiting
             self._pipes.append(ours)
 
     def run(self) -> None:

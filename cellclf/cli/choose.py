@@ -16,7 +16,7 @@ from cellclf.report.choice_picture import draw_choice
 from cellclf.report.collect import known_factors
 from cellclf.report.contenders import Choice, Contender, Limits, Spending
 from cellclf.report.cost_tables import cost_text, money
-from cellclf.report.deployments import MOST_POINTS_LOST
+from cellclf.report.deployments import KEEPS
 from cellclf.report.eligible import eligible_runs, eligible_study
 from cellclf.report.prices import USUAL_ASSUMPTIONS, Assumptions, decoding
 from cellclf.studies.measurements import Measurement, read_measurements
@@ -152,10 +152,7 @@ def _print_assumptions(choice: Choice) -> None:
         text = f"cost of a million images at a utilisation of {choice.assumed.utilisation:g}, {decoding(choice.assumed)}; {'; '.join(prices)}"
         out.print(f"{text}; in brackets at the quickest and slowest measured window", style="dim")
     if any(way.precision != "fp32" for way in ways):
-        text = (
-            f"figures are the runs'; another precision than fp32 is offered where that very file was seen to lose at most {MOST_POINTS_LOST:g} points"
-        )
-        out.print(f"{text} of accuracy", style="dim")
+        out.print(f"figures are the runs'; another precision than fp32 is offered where that very file {KEEPS}", style="dim")
 
 
 def _table(choice: Choice, kept: tuple[Contender, ...]) -> object:

@@ -148,6 +148,9 @@ def train(
     )
     run = _new_run(runs, name, recipe)
     if AUTO in (batch_size, precision):
+        from cellclf.training.train import check
+
+        check(recipe, run.folder)  # before minutes are spent on measuring
         recipe = _quickest(recipe, precision=precision == AUTO, batch_size=batch_size == AUTO)
     _run(run, recipe, as_json=as_json)
 

@@ -12,7 +12,7 @@ from cellclf.report.comparing import Candidate, same_images
 from cellclf.report.contenders import Choice, Contender, Limits, Spending
 from cellclf.report.cost import amortised_per_million, carbon_per_million, energy_per_million, training_cost
 from cellclf.report.costing import cost_everything
-from cellclf.report.deployments import MOST_POINTS_LOST, Deployment, deployments, ways_of
+from cellclf.report.deployments import Deployment, deployments, ways_of
 from cellclf.report.modelling import card_of
 from cellclf.report.prices import CPU, USUAL_ASSUMPTIONS, Assumptions, check_assumptions, price_of
 from cellclf.studies.measurements import Measurement
@@ -129,8 +129,8 @@ def _over(way: Deployment, limits: Limits) -> tuple[str, ...]:
 
 def _not_its_own(way: Deployment) -> tuple[str, ...]:
     """Why the model's figure is not what it answers when run so."""
-    if not way.keeps_accuracy:
-        return (f"run so it loses more than {MOST_POINTS_LOST:g} points of accuracy against its fp32 file",)
+    if not way.keeps_answers:
+        return (f"run so it {way.changes}, against its fp32 file",)
     if way.accuracy_of == "nothing":
         return (f"what it answers in {way.precision} was not measured: export it so and measure that file ($CELLCLF_BENCH_MODELS)",)
     return ()

@@ -9,7 +9,7 @@ from typing import Any
 from cellclf.card import Estimate
 from cellclf.report.cost import Cost
 from cellclf.report.costing import Costs, ModelCost
-from cellclf.report.deployments import MOST_POINTS_LOST, Deployment
+from cellclf.report.deployments import KEEPS, Deployment
 from cellclf.report.drawing import INK, SERIES, Drawing, draw, new_figure
 from cellclf.report.tables import network_title
 from cellclf.report.words import reach
@@ -21,8 +21,8 @@ _NARROW = 5
 _LINE_LENGTH, _SPACE = 52, "\N{NO-BREAK SPACE}"
 _ENTRY_IN, _PAD_IN = 0.36, 0.09
 _NOTE = (
-    f"Numbered: each model in its cheapest steady way whose own file loses at most {MOST_POINTS_LOST:g} points of accuracy to fp32 (square: on a "
-    "GPU). Small: its other ways, each at its own accuracy (hollow: not steady); where that is not known, in the table only. Bars: 95 % interval of "
+    f"Numbered: each model in its cheapest steady way whose own file {KEEPS} (square: on a GPU). "
+    "Small: its other ways, each at its own accuracy (hollow: not steady); where that is not known, in the table only. Bars: 95 % interval of "
     "the accuracy; cost at the quickest and slowest measured window; moved apart a little where they would cover each other. Line: the most accurate "
     "of the numbered for the money; where bars overlap it proves nothing."
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cellclf.report.cost import Cost, carbon_per_million, energy_per_million
 from cellclf.report.costing import Costs, MeasuredCost, ModelCost
-from cellclf.report.deployments import MOST_POINTS_LOST, Deployment
+from cellclf.report.deployments import Deployment
 from cellclf.report.prices import decoding
 from cellclf.report.tables import Cell, Table, network_title
 from cellclf.report.words import clock, estimate, figure
@@ -217,11 +217,17 @@ def _way_cells(model: ModelCost, way: Deployment) -> tuple[Cell, ...]:
         Cell(way.describe, f"batch {way.throughput_batch}"),
         _cost(way.cost_per_million),
         _answers(model, way),
-        Cell(against, "" if way.keeps_accuracy else f"loses more than {MOST_POINTS_LOST:g}"),
+        Cell(against, _labels(way)),
         Cell(_round(way.images_per_second), "" if way.steady else "NOT STEADY"),
         Cell(f"{way.latency_ms:.3g}", f"batch {way.latency_batch}"),
         Cell(f"{way.file_size_mb:.3g}", way.file or "other weights"),
     )
+
+
+def _labels(way: Deployment) -> str:
+    """The share that is called as fp32 does, and what of this is too much."""
+    same = way.measured.same_labels_as_fp32 if way.measured else None
+    return "; ".join(filter(None, ("" if same is None else f"{100 * same:.2f} % same labels", way.changes)))
 
 
 def _energy(way: Deployment, costs: Costs) -> tuple[Cell, Cell]:

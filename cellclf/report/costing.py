@@ -49,7 +49,7 @@ class ModelCost(Document):
         """On each kind of machine the cheapest way that has a price, was steady, and whose own accuracy is known and kept; else none there."""
         found: dict[tuple[str, str | None], Deployment] = {}
         for way in self.ways:
-            if way.steady and way.cost_per_million and way.accuracy and way.keeps_accuracy:
+            if way.steady and way.cost_per_million and way.accuracy and way.keeps_answers:
                 found.setdefault((way.hardware, way.gpu), way)
         return tuple(found.values())
 
@@ -159,7 +159,7 @@ def _cheapness(way: Deployment) -> tuple[bool, bool, float]:
 
 def _is_known_to_keep(way: Deployment) -> bool:
     """Whether it gives fp32's answers: export holds fp16 to them; of int8 and bf16 that very file must have been seen to."""
-    return way.keeps_accuracy and (way.precision in ("fp32", "fp16") or way.measured is not None)
+    return way.keeps_answers and (way.precision in ("fp32", "fp16") or way.measured is not None)
 
 
 def _break_even(backbone: str, image_size_px: int, ways: Sequence[Deployment], assumed: Assumptions) -> BreakEven:

@@ -11,10 +11,15 @@ from cellclf.report.prices import Assumptions, Price, measured_price, rate_with_
 from cellclf.runtime.providers import PROVIDERS
 from cellclf.studies.measurements import MeasuredAccuracy, Measurement
 
-__all__ = ["MOST_POINTS_LOST", "Deployment", "deployable", "deployments", "ways_of"]
+__all__ = ["KEEPS", "LEAST_SAME_LABELS", "MOST_POINTS_LOST", "Deployment", "deployable", "deployments", "ways_of"]
 
 MOST_POINTS_LOST = 0.3
 """Percentage points of accuracy that a coarser precision may cost before it is another model."""
+
+LEAST_SAME_LABELS = 0.995
+"""Of the images, those that a precision must call as fp32 does: what it gains on some images makes up for no others that it calls differently."""
+
+KEEPS = f"loses at most {MOST_POINTS_LOST:g} points of accuracy to fp32 and calls at least {100 * LEAST_SAME_LABELS:g} % of the images as it does"
 
 _LATENCY_PERCENTILE = "95"
 
@@ -67,10 +72,22 @@ class Deployment(Document):
         return self.images_per_second if self.from_files_per_second is None else self.from_files_per_second
 
     @property
-    def keeps_accuracy(self) -> bool:
-        """False where it was seen to lose more than MOST_POINTS_LOST percentage points against the fp32 file."""
-        difference = self.measured.difference_to_fp32_points if self.measured is not None else None
-        return difference is None or difference >= -MOST_POINTS_LOST
+    def keeps_answers(self) -> bool:
+        """False where it was seen to lose more points against the fp32 file, or to call more images otherwise, than KEEPS allows."""
+        return not self.changes
+
+    @property
+    def changes(self) -> str:
+        """What it does more than KEEPS allows; empty where nothing was seen."""
+        if self.measured is None:
+            return ""
+        difference, same = self.measured.difference_to_fp32_points, self.measured.same_labels_as_fp32
+        lost = difference is not None and difference < -MOST_POINTS_LOST
+        called = same is not None and same < LEAST_SAME_LABELS
+        found = [f"loses more than {MOST_POINTS_LOST:g} points"] * lost + [
+            f"calls more than {100 * (1 - LEAST_SAME_LABELS):.1f} % otherwise"
+        ] * called
+        return ", ".join(found)
 
     @property
     def describe(self) -> str:

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cellclf.errors import ServingError
 from cellclf.runtime.buckets import BUCKETS
 from cellclf.runtime.classifier import Classifier, newest_model
 from cellclf.runtime.plan import Plan, load_plan
+from cellclf.runtime.warming import all_at_once
 from cellclf.serving.logs import event
 from cellclf.serving.processes import why_no_processes
 from cellclf.serving.refusals import RefusedError
@@ -117,9 +119,12 @@ def opened(source: Source, file: ModelFile, settings: Settings) -> ServedModel:
         raise ServingError(f"no worker processes for {asked}: {why}; use --no-processes")
     classifier = Classifier(file, device=source.device, threads=1, sessions=1 if settings.processes else settings.threads, plan=plan)
     prove(classifier)
+    callers = classifier.sessions
     seconds = 0.0
     for size in [bucket for bucket in BUCKETS if bucket < settings.max_batch] + [settings.max_batch]:
         images = np.zeros((size, classifier.card.height_px, classifier.card.width_px, 3), dtype=np.uint8)
+        if callers > 1:
+            all_at_once(partial(classifier.probabilities, images), callers=callers)
         started = time.monotonic()
         classifier.probabilities(images)
         seconds = (time.monotonic() - started) / size

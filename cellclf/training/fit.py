@@ -3,6 +3,7 @@
 Everything random in an epoch is drawn anew from (seed, epoch), so a resumed run goes on as if it had never stopped.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from cellclf.training.progress import Progress
 from cellclf.training.recipe import OPTIMIZER, Recipe
 from cellclf.training.run import Epoch
 
-__all__ = ["Examples", "compile_network", "epoch_order", "fed", "fit", "predict", "prepare_backend", "steps_per_epoch"]
+__all__ = ["Examples", "compile_network", "epoch_order", "fed", "fit", "predict", "prepare_backend", "repeated", "steps_per_epoch"]
 
 _BATCHES_AHEAD = 2
 
@@ -161,9 +162,24 @@ def fed(batches: Callable[[], Iterator[tuple[npt.NDArray[Any], ...]]]) -> Any:
 
     first = next(batches())
     signature = tuple(tensorflow.TensorSpec(part.shape, part.dtype) for part in first)
+    return _untuned(tensorflow.data.Dataset.from_generator(batches, output_signature=signature).prefetch(_BATCHES_AHEAD))
+
+
+def repeated(*batch: npt.NDArray[Any]) -> Any:
+    """The same batch again and again from memory, as `fit` takes it without waiting for input or at an end."""
+    if backend() != "tensorflow":
+        return itertools.repeat(batch)
+    import tensorflow
+
+    return _untuned(tensorflow.data.Dataset.from_tensor_slices(batch).batch(len(batch[0])).cache().repeat())
+
+
+def _untuned(dataset: Any) -> Any:
+    import tensorflow
+
     options = tensorflow.data.Options()
     options.autotune.enabled = False
-    return tensorflow.data.Dataset.from_generator(batches, output_signature=signature).prefetch(_BATCHES_AHEAD).with_options(options)
+    return dataset.with_options(options)
 
 
 def _watcher(keras: Any, progress: Progress, recipe: Recipe) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cellclf.errors import CellclfError, MissingExtraError
 
-__all__ = ["BACKENDS", "backend", "require_keras", "runs_on_cpu"]
+__all__ = ["BACKENDS", "backend", "require_installed", "require_keras", "runs_on_cpu"]
 
 BACKENDS = ("tensorflow", "jax")
 
@@ -21,14 +21,23 @@ _EXTRAS = {"tensorflow": "train", "jax": "jax"}
 _CHATTER = re.compile(r"WARNING: All log messages before absl|I0000 |E0000 .*cuInit.*\b303\b|To enable the following instructions")
 
 
-def require_keras(wanted: str | None = None) -> Any:
-    """Import Keras on the wanted backend ($KERAS_BACKEND, else TensorFlow) and return it; raises MissingExtraError or CellclfError."""
+def require_installed(wanted: str | None = None) -> str:
+    """The name of the wanted backend ($KERAS_BACKEND, else TensorFlow) where it and Keras are installed; imports neither.
+
+    Raises MissingExtraError, CellclfError.
+    """
     name = wanted or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise CellclfError(f"KERAS_BACKEND={name} is not supported; {' and '.join(BACKENDS)} are")
     missing = [extra for module, extra in (("keras", "train"), (name, _EXTRAS[name])) if importlib.util.find_spec(module) is None]
     if missing:
         raise MissingExtraError(f"training and export (Keras on {name})", ",".join(dict.fromkeys(missing)))
+    return name
+
+
+def require_keras(wanted: str | None = None) -> Any:
+    """Import Keras on the wanted backend ($KERAS_BACKEND, else TensorFlow) and return it; raises MissingExtraError or CellclfError."""
+    name = require_installed(wanted)
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings and errors stay; notes on each graph that is optimized do not
     with _without_start_up_chatter() if "keras" not in sys.modules else contextlib.nullcontext():

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Annotated, Literal, Self
 
@@ -21,6 +22,7 @@ from cellclf.environment import cpu_name, gpus, installed_versions, usable_cores
 from cellclf.errors import CellclfError, RunError, StoredFileError
 from cellclf.gains import Gain
 from cellclf.storage import cache_folder
+from cellclf.training.framework import require_installed
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import PositiveInt, Recipe, TrainingPrecision
 
@@ -33,8 +35,13 @@ PRECISIONS: tuple[TrainingPrecision, ...] = ("float32", "mixed_bfloat16")
 CPU_BATCHES, GPU_BATCHES = (16, 32, 64), (32, 64, 128, 256)
 _ROUNDS = 5
 _WINDOW_S = 1.0
+_WORTH = 1.05
+"""A default is left for no less: another batch size or precision also changes what is learned, if little, and of many ways one is luckiest."""
+
 _LONGEST_STEP_S = 5.0
 """Batches larger than the default are not tried where one of its steps takes longer."""
+
+_Way = tuple[TrainingPrecision, int]
 
 _VERSIONS = ("cellclf", "keras", "tensorflow", "jax")
 
@@ -87,8 +94,9 @@ class Paces(Document):
 
     @property
     def best(self) -> Pace:
-        """The quickest of those that beat the default by more than the noise; the default where none does."""
-        return max((pace for pace in self.paces if pace is self.paces[0] or self.gain(pace).better), key=lambda pace: self.gain(pace).value)
+        """The quickest of those that beat the default by a twentieth and by more than the noise; the default where none does."""
+        better = [pace for pace in self.paces if self.gain(pace).better and self.gain(pace).value >= _WORTH]
+        return max(better, key=lambda pace: self.gain(pace).value, default=self.paces[0])
 
     def __str__(self) -> str:
         others = ", ".join(f"{pace} {self.gain(pace).value:.2f} ± {self.gain(pace).noise:.2f}" for pace in self.paces[1:])
@@ -105,6 +113,7 @@ def quickest(recipe: Recipe, *, precision: bool, batch_size: bool, progress: Pro
         raise CellclfError(
             f"{AUTO} measures training steps of the whole network; with a frozen backbone the features are computed once: give a value"
         )
+    require_installed()
     question = _question(recipe, precision=precision, batch_size=batch_size)
     path = cache_folder() / "paces" / f"{hashlib.sha256(question.model_dump_json().encode()).hexdigest()}.json"
     if path.exists():
@@ -114,8 +123,9 @@ def quickest(recipe: Recipe, *, precision: bool, batch_size: bool, progress: Pro
                 return kept
         except StoredFileError as error:
             watcher.note(f"measured anew: {error}")
-    found = _measured(recipe, question, watcher)
-    found.write(path)
+    found, died = _measured(recipe, question, watcher)
+    if not died:  # what too little memory did today is nothing to remember
+        found.write(path)
     return found
 
 
@@ -140,8 +150,8 @@ def _question(recipe: Recipe, *, precision: bool, batch_size: bool) -> Question:
     )
 
 
-def _measured(recipe: Recipe, question: Question, watcher: Progress) -> Paces:
-    """Every precision's process opened, then all ways in turns, so many rounds."""
+def _measured(recipe: Recipe, question: Question, watcher: Progress) -> tuple[Paces, bool]:
+    """Every precision's process opened, then all ways in turns, so many rounds, each beginning with another; and whether a process died of one."""
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as opened:
         processes: dict[TrainingPrecision, _Process] = {}
@@ -158,27 +168,65 @@ def _measured(recipe: Recipe, question: Question, watcher: Progress) -> Paces:
         if first not in processes:
             raise RunError(f"{first} cannot be trained here: {left_out[first]}")
         sizes = question.batch_sizes or tuple(sorted({usual, *(CPU_BATCHES if processes[first].cpu else GPU_BATCHES)}))
-        rates: dict[tuple[TrainingPrecision, int], list[float]] = {question.default: []}
+        rates: dict[_Way, list[float]] = {question.default: []}
         rates |= {(precision, size): [] for precision in processes for size in sizes}
         slow = usual / processes[first].rate(usual, 0.0) > _LONGEST_STEP_S
         for way in [way for way in rates if slow and way[1] > usual]:
             del rates[way]
             left_out[f"{way[0]} at batch {way[1]}"] = f"a step of the default takes over {_LONGEST_STEP_S:g} s"
-        for turn in range(_ROUNDS):
-            for number, way in enumerate(list(rates)):
-                watcher.stage("measuring training steps", turn * len(rates) + number, _ROUNDS * len(rates))
-                try:
-                    rates[way].append(processes[way[0]].rate(way[1], _WINDOW_S))
-                except RunError as error:
-                    if way == question.default:
-                        raise
-                    left_out[f"{way[0]} at batch {way[1]}"] = str(error)
-                    del rates[way]
-                    processes[way[0]].open()
-        watcher.stage("measuring training steps", 1, 1)
+        died = bool(set(question.precisions) - set(processes)) | _in_turns(rates, processes, question.default, left_out, watcher)
     paces = tuple(Pace(precision=way[0], batch_size=way[1], images_per_second=tuple(found)) for way, found in rates.items())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return Paces(question=question, measured=today, paces=paces, left_out=left_out)
+    return Paces(question=question, measured=today, paces=paces, left_out=left_out), died
+
+
+def _in_turns(
+    rates: dict[_Way, list[float]], processes: Mapping[TrainingPrecision, "_Process"], default: _Way, left_out: dict[str, str], watcher: Progress
+) -> bool:
+    """Fill `rates` round by round; a way that a process dies of moves to left_out. Whether one did; raises RunError where the default does."""
+    died = False
+    for turn in range(_ROUNDS):
+        for number, way in enumerate(_rotated(list(rates), turn)):
+            watcher.stage("measuring training steps", turn * len(rates) + number, _ROUNDS * len(rates))
+            if way not in rates:
+                continue
+            try:
+                rates[way].append(_rate(processes[way[0]], way[1], again=way == default))
+            except RunError as error:
+                lost = dict.fromkeys(_lost(processes[way[0]], way[0], rates), "its process could not be opened again") | {way: str(error)}
+                if default in lost:
+                    raise
+                for each, reason in lost.items():
+                    left_out[f"{each[0]} at batch {each[1]}"] = reason
+                    del rates[each]
+                died = True
+    watcher.stage("measuring training steps", 1, 1)
+    return died
+
+
+def _rotated(ways: list[_Way], turn: int) -> list[_Way]:
+    start = turn % len(ways)
+    return ways[start:] + ways[:start]
+
+
+def _rate(process: "_Process", batch: int, *, again: bool) -> float:
+    """Images a second; again: once more in a new process where it dies, as of memory that another one took."""
+    try:
+        return process.rate(batch, _WINDOW_S)
+    except RunError:
+        if not again:
+            raise
+        process.open()
+        return process.rate(batch, _WINDOW_S)
+
+
+def _lost(process: "_Process", precision: TrainingPrecision, rates: Iterable[_Way]) -> list[_Way]:
+    """The ways that are lost with a process that died and cannot be opened again."""
+    try:
+        process.open()
+    except RunError:
+        return [way for way in rates if way[0] == precision]
+    return []
 
 
 class _Process:

@@ -3,7 +3,6 @@
 Requests come in as lines of JSON on standard input, answers go out as lines of JSON; whatever a library prints goes to standard error.
 """
 
-import itertools
 import json
 import os
 import sys
@@ -13,12 +12,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cellclf.training.fit import compile_network, prepare_backend
-from cellclf.training.framework import backend, require_keras, runs_on_cpu
+from cellclf.training.fit import compile_network, prepare_backend, repeated
+from cellclf.training.framework import require_keras, runs_on_cpu
 from cellclf.training.network import build_network
 from cellclf.training.recipe import Recipe
 
-__all__ = ["Pacer", "resident", "step_seconds"]
+__all__ = ["Pacer", "step_seconds"]
 
 _CLASSES = 4
 """Of the network that is timed; the last layer's size is nothing beside the backbone's."""
@@ -42,15 +41,6 @@ def step_seconds(model: Any, feed: Any, steps: int) -> list[float]:
     return found
 
 
-def resident(inputs: Any, truth: Any) -> Any:
-    """The same batch again and again from memory, so that no step waits for its input."""
-    if backend() != "tensorflow":
-        return itertools.repeat((inputs, truth))
-    import tensorflow
-
-    return tensorflow.data.Dataset.from_tensor_slices((inputs, truth)).batch(len(inputs)).cache().repeat()
-
-
 class Pacer:
     """One recipe's network, compiled as `fit` compiles it, from a random start, which is as quick."""
 
@@ -65,7 +55,7 @@ class Pacer:
         """Of batches of this size, for about so long, one step at least; the first time a step or two come before, for compiling."""
         draws = np.random.default_rng(0)
         inputs = draws.integers(0, 256, (batch, self.size, self.size, 3), dtype=np.uint8)
-        feed = resident(inputs, draws.integers(0, _CLASSES, batch))
+        feed = repeated(inputs, draws.integers(0, _CLASSES, batch))
         if batch not in self._step_s:
             self._step_s[batch] = step_seconds(self.model, feed, 1)[0]
         steps = max(1, round(seconds / self._step_s[batch]))

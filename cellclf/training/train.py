@@ -23,7 +23,7 @@ from cellclf.training.checkpoint import FitState, clear_checkpoints, load_state
 from cellclf.training.constant import with_constant_weights
 from cellclf.training.curves import draw_curves
 from cellclf.training.fit import Examples, fit, predict, prepare_backend, steps_per_epoch
-from cellclf.training.framework import backend, require_keras, runs_on_cpu
+from cellclf.training.framework import backend, require_installed, require_keras, runs_on_cpu
 from cellclf.training.imbalance import label_prior
 from cellclf.training.network import Network, build_network, parameters_of
 from cellclf.training.progress import Progress
@@ -31,7 +31,7 @@ from cellclf.training.recipe import Recipe
 from cellclf.training.run import FINISHED, LearningTime, Run, RunMetrics, Setup, write_history
 from cellclf.training.weights import resolve_weights
 
-__all__ = ["resume", "train"]
+__all__ = ["check", "resume", "train"]
 
 _FEATURE_BATCH = 64
 
@@ -57,15 +57,24 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> 
     """
     watcher = progress or Progress()
     with _alone_in(folder):
-        if folder.exists():
-            raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
-        AUGMENTATIONS.find(recipe.augmentation)
-        check_named(recipe.data.data)
+        weights = check(recipe, folder)
         require_keras()
         started = time.perf_counter()
-        weights = resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
         prepared = prepare(recipe.data, view=recipe.view, on_progress=watcher.stage)
         return _finish(_Sitting(Run(folder), recipe, prepared, weights, FitState(), watcher, started, fresh=True))
+
+
+def check(recipe: Recipe, folder: Path) -> Path | None:
+    """Raise what can be known before anything is read: RunError for a folder that exists, DataError, WeightsError, MissingExtraError.
+
+    Returns where the weights are, None for a random start.
+    """
+    if folder.exists():
+        raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
+    AUGMENTATIONS.find(recipe.augmentation)
+    check_named(recipe.data.data)
+    require_installed()
+    return resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
 
 
 def resume(run: Run, *, progress: Progress | None = None) -> Run:

@@ -230,7 +230,7 @@ def test_a_models_deployments_contend_on_their_own_quickest_first(runs: list[Run
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"accuracy": answered(-0.72)}, "run so it loses more than 0.3 points of accuracy against its fp32 file"),
+        ({"accuracy": answered(-0.72)}, "run so it loses more than 0.3 points, against its fp32 file"),
         ({"accuracy": None}, "what it answers in int8 was not measured: export it so and measure that file ($CELLCLF_BENCH_MODELS)"),
         (
             {"accuracy": answered(0.0), "recipe_fingerprint": "another's"},
@@ -277,11 +277,21 @@ def test_a_peer_is_no_deployment_and_engines_are_kept_apart() -> None:
     assert [(way.engine, way.latency_ms) for way in ways] == [("onnxruntime", 9.0), ("openvino", 5.0)]
 
 
-@pytest.mark.parametrize(("lost_points", "kept"), [(-0.72, False), (-0.04, True), (0.5, True), (None, True)])
-def test_a_way_keeps_its_accuracy_where_it_loses_at_most_a_little_against_fp32(lost_points: float | None, kept: bool) -> None:
-    rows = [measurement("vgg16", 4.0), measurement("vgg16", 40.0, batch=32, accuracy=answered(lost_points))]
-    ((way,),) = deployments(rows, BUSY).values()
-    assert way.keeps_accuracy is kept
+@pytest.mark.parametrize(
+    ("points", "same", "changes"),
+    [
+        (-0.72, None, "loses more than 0.3 points"),
+        (-0.04, 0.995, ""),
+        (0.5, 0.9949, "calls more than 0.5 % otherwise"),
+        (-0.4, 0.9, "loses more than 0.3 points, calls more than 0.5 % otherwise"),
+        (None, None, ""),
+    ],
+)
+def test_a_way_keeps_its_answers_where_it_loses_little_and_calls_few_images_otherwise(points: float | None, same: float | None, changes: str) -> None:
+    told = answered(points).model_copy(update={"same_labels_as_fp32": same})
+    ((way,),) = deployments([measurement("vgg16", 4.0), measurement("vgg16", 40.0, batch=32, accuracy=told)], BUSY).values()
+    assert way.changes == changes
+    assert way.keeps_answers is (not changes)
 
 
 def test_ways_belong_to_a_file_and_only_speed_is_taken_from_another() -> None:

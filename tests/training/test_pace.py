@@ -36,13 +36,21 @@ def recipe(**choices: Any) -> Recipe:
     return small_recipe(**{"precision": "float32", "batch_size": 32, **choices})
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, rates: Mapping[tuple[str, int], float | list[float]], *, cpu: bool = True) -> list[tuple[str, int]]:
+def pretend(
+    monkeypatch: pytest.MonkeyPatch,
+    rates: Mapping[tuple[str, int], float | list[float]],
+    *,
+    cpu: bool = True,
+    reopens: bool = True,
+    dies_once: tuple[str, int] | None = None,
+) -> list[tuple[str, int]]:
     """Processes that tell these rates, in turn where several are given, and die of what is not there; gives the list of what was asked."""
     asked: list[tuple[str, int]] = []
+    died: list[tuple[str, int]] = []
 
     class Process:
         def __init__(self, recipe: Recipe) -> None:
-            self.precision, self.cpu = recipe.precision, cpu
+            self.precision, self.cpu, self.opened = recipe.precision, cpu, 0
 
         def __enter__(self) -> "Process":
             return self
@@ -51,12 +59,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch, rates: Mapping[tuple[str, int], flo
             pass
 
         def open(self) -> None:
-            if not any(precision == self.precision for precision, _ in rates):
+            self.opened += 1
+            if not any(precision == self.precision for precision, _ in rates) or (self.opened > 1 and not reopens):
                 raise RunError("it cannot be opened")
 
         def rate(self, batch: int, seconds: float) -> float:
             way = (self.precision, batch)
-            if way not in rates:
+            if way not in rates or (seconds and way == dies_once and way not in died):
+                died.append(way)
                 raise RunError("it died")
             if seconds:
                 asked.append(way)
@@ -67,12 +77,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, rates: Mapping[tuple[str, int], flo
     return asked
 
 
-def test_the_quickest_way_is_taken_and_what_died_of_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quickest_way_is_taken_and_what_died_of_it_left_out(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     asked = pretend(monkeypatch, STEADY)
     found = quickest(recipe(), precision=True, batch_size=True)
     assert (found.best.precision, found.best.batch_size) == ("float32", 64)
     assert found.left_out == dict.fromkeys(("mixed_bfloat16 at batch 16", "mixed_bfloat16 at batch 64"), "it died")
     assert [asked.count(way) for way in STEADY] == [5] * len(STEADY), "each as often, in turns"
+    assert not (cache / "paces").exists(), "what a process died of is not remembered"
     assert set(asked[: len(STEADY)]) == set(STEADY), "all of them before any has its second turn"
     assert "quickest here: float32 at batch 64; against float32 at batch 32" in str(found)
 
@@ -80,6 +91,26 @@ def test_the_quickest_way_is_taken_and_what_died_of_it_left_out(monkeypatch: pyt
 def test_the_default_is_kept_where_the_gain_is_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {("float32", 32): 100.0, ("mixed_bfloat16", 32): [80.0, 90.0, 105.0, 130.0, 140.0]})
     assert quickest(recipe(), precision=True, batch_size=False).best.precision == "float32"
+
+
+def test_a_default_is_left_for_no_less_than_a_twentieth(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, {("float32", 32): 100.0, ("mixed_bfloat16", 32): 104.0})
+    found = quickest(recipe(), precision=True, batch_size=False)
+    assert found.gain(found.paces[1]).better and found.best is found.paces[0]
+
+
+def test_a_precision_whose_process_cannot_be_opened_again_is_left_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, {("float32", 32): 100.0, ("mixed_bfloat16", 32): 150.0, ("mixed_bfloat16", 16): 150.0}, reopens=False)
+    monkeypatch.setattr(pace, "CPU_BATCHES", (16, 32, 64))
+    found = quickest(recipe(), precision=True, batch_size=False)
+    assert found.best.precision == "mixed_bfloat16" and not found.left_out
+    with pytest.raises(RunError, match="it died"):  # float32 at batch 16 dies, and the default's process with it
+        quickest(recipe(), precision=True, batch_size=True)
+
+
+def test_a_default_that_dies_once_of_another_s_memory_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, {("float32", 32): 100.0, ("mixed_bfloat16", 32): 150.0}, dies_once=("float32", 32))
+    assert quickest(recipe(), precision=True, batch_size=False).best.precision == "mixed_bfloat16"
 
 
 def test_only_what_is_asked_for_is_chosen_and_a_given_value_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +186,13 @@ def test_real_steps_are_timed_in_processes_of_their_own_and_a_dying_one_says_why
             process._ask(json.dumps({"seconds": 0}))
 
 
-def test_what_is_no_number_of_images_is_a_usage_error(cli: Any) -> None:
+def test_what_cannot_be_measured_is_said_at_once(cli: Any, tmp_path: Path) -> None:
     found: Completed = cli("train", "--data", "sample", "--batch-size", "many")
     assert found.code == 2
     assert "'many' is neither a number of images nor auto" in found.err
-    found = cli("train", "--data", "sample", "--batch-size", "auto", "--freeze", "all")
+    (tmp_path / "runs" / "there").mkdir(parents=True)
+    found = cli("train", "--data", "sample", "--batch-size", "auto", "--name", "there", "--runs", str(tmp_path / "runs"), "--weights", "none")
+    assert found.code == 1 and "there exists already" in found.err, "said before minutes are spent on measuring"
+    found = cli("train", "--data", "sample", "--batch-size", "auto", "--freeze", "all", "--weights", "none")
     assert (found.code, found.out) == (1, "")
     assert found.err.count("\n") == 1 and "give a value" in found.err

@@ -1,9 +1,8 @@
 """The engine OpenVINO, on CPUs. Left alone it computes in bfloat16 where the CPU can: the precision is named, and asked for after opening."""
 
-import queue
 import sys
-from collections import Counter
-from threading import Lock
+from collections import Counter, defaultdict
+from threading import Condition
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ def open_openvino(content: bytes, target: Target, wanted: Wanted) -> Session:
     options = {
         **target.provider.options,
         "INFERENCE_NUM_THREADS": wanted.threads,
-        "NUM_STREAMS": 1,  # what a caller asks for runs in its own thread then, not in another that has to be woken: files are read a fifth faster
+        "NUM_STREAMS": 1,  # what a caller asks for runs in its own thread then, not in another that has to be woken (benchmarks/batches.py)
         "ENABLE_CPU_PINNING": False,  # other sessions and processes would be pinned to the very same cores
         "PERFORMANCE_HINT": "LATENCY",
     }
@@ -78,18 +77,17 @@ class _OpenVinoSession:
         self._model = model
         self._options = options
         self._sessions = sessions
-        self._lock = Lock()
+        self._changed = Condition()
         places = [place for place, output in enumerate(model.outputs) if "probabilities" in output.get_names()]
         if len(model.inputs) != 1 or not places:
             raise ModelFileError("the network has not one input, or no output probabilities")
         self._output = places[0]
-        self._idle: dict[int, queue.LifoQueue[Any]] = {}
+        self._idle: defaultdict[int, list[Any]] = defaultdict(list)
         self._made: Counter[int] = Counter()
         self.target = target
         compiled = self._compiled(1)
         self.provider = self._running(compiled)
-        self._idle[1] = queue.LifoQueue()
-        self._idle[1].put(compiled.create_infer_request())
+        self._idle[1].append(compiled.create_infer_request())
         self._made[1] = 1
 
     def run(self, images: Pixels) -> npt.NDArray[np.float32]:
@@ -109,31 +107,34 @@ class _OpenVinoSession:
         except RuntimeError as error:
             raise InferenceError(f"{self.target} could not run a batch of {len(images)} images: {_reason(error)}") from error
         finally:
-            self._idle[size].put(request)
+            with self._changed:
+                self._idle[size].append(request)
+                self._changed.notify()
         return values[: len(images)]
 
     def _taken(self, size: int) -> Any:
         """A request for batches of `size` that nobody uses; the last one put back first, whose memory is warm."""
-        with self._lock:
-            idle = self._idle.setdefault(size, queue.LifoQueue())
-            wanted = idle.empty() and self._made[size] < self._sessions
-            self._made[size] += wanted
-        if not wanted:
-            return idle.get()
+        with self._changed:
+            while not self._idle[size] and self._made[size] >= self._sessions:
+                self._changed.wait()
+            if self._idle[size]:
+                return self._idle[size].pop()
+            self._made[size] += 1
         made = False
         try:
             request = self._compiled(size).create_infer_request()
             made = True
         finally:
             if not made:
-                with self._lock:
+                with self._changed:
                     self._made[size] -= 1
+                    self._changed.notify()
         return request
 
     def _compiled(self, size: int) -> Any:
         """The network for batches of `size`; callers that want one at the same time compile side by side."""
         try:
-            with self._lock:
+            with self._changed:
                 shape = self._model.input("image").partial_shape
                 shape[0] = size
                 self._model.reshape({"image": shape})

@@ -1,7 +1,9 @@
 import importlib.util
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -93,17 +95,28 @@ def test_each_caller_s_network_has_the_threads_that_were_asked_for(content: byte
 
 
 @needs_openvino
-def test_a_network_that_could_not_be_compiled_keeps_no_later_caller_waiting(content: bytes, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_could_not_be_compiled_keeps_no_caller_waiting(content: bytes, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     session: Any = open_session(content, device="openvino", threads=1)
+    make, begun, go_on, tried = session._compiled, Event(), Event(), []
 
-    def fail(_: int) -> None:
-        raise ModelFileError("no")
+    def fail_once(size: int) -> Any:
+        tried.append(size)
+        if len(tried) == 1:
+            begun.set()
+            go_on.wait(60)
+            raise ModelFileError("no")
+        return make(size)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(session, "_compiled", fail)
+    monkeypatch.setattr(session, "_compiled", fail_once)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(session.run, images[:4])
+        assert begun.wait(60)
+        second = pool.submit(session.run, images[:4])
+        time.sleep(0.2)  # until it waits for the first one's network
+        go_on.set()
         with pytest.raises(ModelFileError, match="no"):
-            session.run(images[:4])
-    assert session.run(images[:4]).shape[0] == 4
+            first.result(timeout=60)
+        assert second.result(timeout=60).shape[0] == 4
 
 
 @needs_openvino
