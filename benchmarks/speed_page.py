@@ -1,6 +1,7 @@
 """pytest-benchmark's file → docs/results/speed.json and speed.md: python -m benchmarks.speed_page NEW.json [--keep]. Written by `make results-speed`.
 
---keep: benchmarks that NEW.json does not hold stay as they were measured; each row says of which commit it is.
+--keep: benchmarks that NEW.json does not hold stay as they were measured (--keep PART: those of them whose name holds PART); each row says of which
+commit it is.
 """
 
 import argparse
@@ -9,20 +10,34 @@ import math
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import WINDOWS_KEY
 from benchmarks.steadiness import NEEDED, TOLERANCE
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
-SHOWN = ("images_per_second", "naive_over_ours", "share_of_bound", "most_over_naive", "images", "limit", "test_accuracy_ours", "test_accuracy_keras")
+SHOWN = (
+    "images_per_second",
+    "naive_over_ours",
+    "share_of_bound",
+    "most_over_naive",
+    "images",
+    "limit",
+    "test_accuracy_ours",
+    "test_accuracy_keras",
+    "test_accuracy_peer",
+)
 _NOISE = 0.02
 SINGLE_INT8 = "test_one_image_in_int8_against_openvino_s_own_loop"
 
 
-def merged(new: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
-    """The new file, its benchmarks marked with their commit; of the old one what the new one does not hold."""
+_OLDER = "†: measured before windows were kept, ours and the peer in turn in one process, in as many rounds as stand under windows."
+
+
+def merged(new: dict[str, Any], old: dict[str, Any] | None, keep: str = "") -> dict[str, Any]:
+    """The new file, its benchmarks marked with their commit; of the old one what the new one does not hold and whose name holds `keep`."""
     for found in new["benchmarks"]:
         found["extra_info"]["commit"] = new["environment"]["git_commit"]
     names = {found["name"] for found in new["benchmarks"]}
-    kept = [found for found in old["benchmarks"] if found["name"] not in names] if old else []
+    kept = [found for found in old["benchmarks"] if found["name"] not in names and keep in found["name"]] if old else []
     for found in kept:
         found["extra_info"].setdefault("commit", old["environment"]["git_commit"] if old else "")
     return {**new, "benchmarks": kept + new["benchmarks"]}
@@ -31,6 +46,9 @@ def merged(new: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
 def row(found: dict[str, Any]) -> str:
     """One benchmark as a line of the table; `*` where the windows never agreed."""
     extra = found["extra_info"]
+    older = "steady" not in extra
+    if older:
+        extra = {**extra, "ours_s": found["stats"]["median"], "steady": {"ours": True}, WINDOWS_KEY: {"ours": found["stats"]["data"]}}
     steady = extra["steady"]
     peer = ratio = ""
     if "peer_median_s" in extra:
@@ -39,9 +57,9 @@ def row(found: dict[str, Any]) -> str:
     others = [f"{name} {extra[name]:,.2f}" for name in SHOWN if name in extra]
     if "stages_ms" in extra:
         others.append("ms an image: " + ", ".join(f"{stage} {value:.3f}" for stage, value in extra["stages_ms"].items()))
-    windows = len(extra["windows"]["ours"])
+    windows = len(extra[WINDOWS_KEY]["ours"])
     cells = [
-        found["name"],
+        found["name"] + " †" * older,
         f"{extra['ours_s']:.3f}" + _mark(steady["ours"]),
         peer,
         ratio,
@@ -105,10 +123,10 @@ def main() -> None:
     """Write both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--keep", nargs="?", const="", metavar="PART", help="of the benchmarks that NEW.json lacks, those whose name holds this")
     options = parser.parse_args()
-    old = json.loads((RESULTS / "speed.json").read_text()) if options.keep else None
-    results = merged(json.loads(options.new.read_text()), old)
+    old = json.loads((RESULTS / "speed.json").read_text()) if options.keep is not None else None
+    results = merged(json.loads(options.new.read_text()), old, options.keep or "")
     (RESULTS / "speed.json").write_text(json.dumps(results, indent=4) + "\n")
     machine = results["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
@@ -129,6 +147,7 @@ def main() -> None:
         "| benchmark | ours, s | peer, s | peer / ours | target | windows | | commit |",
         "|---|---|---|---|---|---|---|---|",
         *[row(found) for found in results["benchmarks"]],
+        *(["", _OLDER] if any("steady" not in found["extra_info"] for found in results["benchmarks"]) else []),
         *of_one_cores_time(results["benchmarks"], machine["cores"]),
         *quicker_than_openvino(results["benchmarks"]),
     ]

@@ -10,7 +10,7 @@ from benchmarks.conftest import MODEL
 from benchmarks.processes import InvalidBenchmarkError
 from benchmarks.race import Race, Racer, against, raced
 from benchmarks.records import ReplayClock
-from benchmarks.speed_page import row
+from benchmarks.speed_page import merged, row
 from benchmarks.steadiness import Plan
 from cellclf.data.datasets import DATASETS, locate
 
@@ -89,3 +89,14 @@ def test_a_row_of_the_page_marks_what_never_was_steady_and_judges_by_the_rounds_
     assert "≥ 0.00: reached, not steady | 3 |" in line
     (key,) = paired({"benchmarks": [{"name": "test_x", "extra_info": benchmark.extra_info}, {"name": "test_y", "extra_info": {}}]})
     assert key[0] == "test_x", "what a race found can be compared across commits"
+
+
+def test_a_row_of_before_windows_were_kept_is_marked_and_only_what_is_asked_for_stays() -> None:
+    old = {"name": "test_frozen[1]", "stats": {"median": 2.0, "data": [1.0, 3.0]}, "extra_info": {"commit": "old"}}
+    gone = {"name": "test_gone[1]", "stats": {"median": 2.0, "data": [1.0]}, "extra_info": {"commit": "old"}}
+    new = {"name": "test_new", "extra_info": {}}
+    found = merged(
+        {"benchmarks": [new], "environment": {"git_commit": "now"}}, {"benchmarks": [old, gone], "environment": {"git_commit": "older"}}, "frozen"
+    )
+    assert [each["name"] for each in found["benchmarks"]] == ["test_frozen[1]", "test_new"]
+    assert row(found["benchmarks"][0]) == "| test_frozen[1] † | 2.000 |  |  |  | 2 |  | old |"
