@@ -20,7 +20,7 @@ help:
 	@echo "make results-speed   measure start-up, files to predictions and frozen training (about 45 minutes); writes docs/results/speed.*"
 	@echo "make results-cpu     measure every backbone, precision and peer (about 35 minutes); writes docs/results/cpu.*"
 	@echo "make results-training  measure a training step of every backbone (about 10 minutes); writes docs/results/training.*"
-	@echo "make results-cost    export the main job's and the best recipe's runs, measure what each file costs and answers (about 25 minutes, and their training); writes docs/results/cost.*"
+	@echo "make results-cost    export the best recipes, measure what each file costs and answers (about 15 minutes, and their training); writes docs/results/cost.*"
 	@echo "make results-audit   measure how well the audit finds families of copies (needs CELLCLF_DATA); writes docs/results/audit.*"
 	@echo "make results-serving capacity, overload, 30 minutes of soak, restart, peers (about 45 minutes; needs wrk; LIT_PYTHON for LitServe); writes docs/results/serving.*"
 	@echo "make results-footprint  measure what a pod needs; writes docs/results/footprint.*"

@@ -1,39 +1,30 @@
-"""What the main job's and the best recipe's files cost to run, beside what they answer: docs/results/cost.json, cost.md and its pictures.
+"""What the best recipes' files cost to run beside what they answer: docs/results/cost.json, cost.md and its pictures. Written by `make results-cost`.
 
     CELLCLF_DATA=… CELLCLF_WEIGHTS=… python -m benchmarks.cost_results [--benchmarks MORE.json]… [--page]
 
-Written by `make results-cost`. Runs that `make results-spine` and `make results-best` left in runs/ are used again; others are trained.
---benchmarks: what was measured of these files elsewhere, as on a GPU; --page: only write the page anew from cost.json and cost-made.json, which
-keeps the commands of that time and the environment.
+Runs that `make results-best` left in runs/ are used again; others are trained. --benchmarks: what was measured of these files elsewhere, as on a GPU;
+--page: only write the page anew from cost.json and cost-made.json, which keeps the commands of that time and the environment.
 """
 
 import argparse
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 from typing import Any
 
 from benchmarks.best_results import BEST, PRECISIONS, RESULTS, ROOT, WORK, cellclf
-from benchmarks.spine_runs import RUNS
 from cellclf.report.cost_page import write_cost_page
 from cellclf.report.costing import Costs
 
 FILES = ROOT / "build" / "cost"
 SPEED = FILES / "speed.json"
 MADE = RESULTS / "cost-made.json"
-COSTED = {
-    "best-blood-cell": (BEST["blood-cell"].train, BEST["blood-cell"].export),
-    "spine-blood-official": (RUNS["blood-official"], ""),
-    "spine-chest-official": (RUNS["chest-official"], ""),
-}
-"""By the run's name: how it is trained, and exported."""
-MEASURE = ("benchmarks/test_inference.py", "--full", "-k", " or ".join(COSTED))
+MEASURE = ("benchmarks/test_inference.py", "--full", "-k", "best-")
 NOTES = (
-    "What each file of the main job (spine.md) and of the best recipe for blood cells (best.md) costs to run, beside what that very file answers on "
-    "the data set's official test images. The models differ in more than their backbone, so this compares files to deploy, not networks.",
+    "What each of the best recipes' files (best.md) costs to run, beside what that very file answers on the data set's official test images. The "
+    "models differ in more than their backbone, so this compares files to deploy, not networks.",
     "Two trainings of one recipe do not give the same weights, so these need not be the very files of best.md; cost.json names each by its SHA-256.",
     "Prices are assumptions that stand below; give your own to cellclf report, and the whole page follows.",
 )
@@ -41,11 +32,11 @@ NOTES = (
 
 def exported(name: str) -> None:
     """Train the recipe where its run is not there yet, and export it in every precision."""
-    there = (WORK / name / "recipe.json").exists()
-    train, export = COSTED[name]
-    cellclf(f"train --resume {name} --json" if there else f"train {train} --name {name} --json")
+    run = f"best-{name}"
+    there = (WORK / run / "recipe.json").exists()
+    cellclf(f"train --resume {run} --json" if there else f"train {BEST[name].train} --name {run} --json")
     for precision in PRECISIONS:
-        cellclf(f"export {name} {export} --precision {precision} --output {FILES.relative_to(ROOT)}/{name}-{precision}.onnx --json")
+        cellclf(f"export {run} {BEST[name].export} --precision {precision} --output {FILES.relative_to(ROOT)}/{run}-{precision}.onnx --json")
 
 
 def measured() -> None:
@@ -57,7 +48,7 @@ def measured() -> None:
 
 def reported(names: list[str], more: list[str]) -> Costs:
     """The costs, as the product's own report has them."""
-    runs = " ".join(names)
+    runs = " ".join(f"best-{name}" for name in names)
     files = " ".join(f"--benchmarks {file}" for file in (SPEED, *more))
     cellclf(f"report {runs} --factor backbone,image_size_px {files} --output {FILES / 'report'} --markdown-only --json")
     return Costs.read(FILES / "report" / "cost.json")
@@ -67,17 +58,18 @@ def commands(names: list[str]) -> list[str]:
     """What makes it all by hand."""
     lines = []
     for name in names:
-        train, export = COSTED[name]
-        lines.append(f"cellclf train {train} --name {name}")
-        told = f"{name} {export}".strip()
-        lines += [f"cellclf export {told} --precision {each} --output build/cost/{name}-{each}.onnx" for each in PRECISIONS]
-    lines.append(f"CELLCLF_BENCH_MODELS=build/cost pytest {shlex.join(MEASURE)} --benchmark-json=build/cost/speed.json")
-    return [*lines, f"cellclf report {' '.join(names)} --factor backbone,image_size_px --benchmarks build/cost/speed.json"]
+        lines.append(f"cellclf train {BEST[name].train} --name best-{name}")
+        lines += [
+            f"cellclf export best-{name} {BEST[name].export} --precision {each} --output build/cost/best-{name}-{each}.onnx" for each in PRECISIONS
+        ]
+    lines.append(f"CELLCLF_BENCH_MODELS=build/cost pytest {' '.join(MEASURE)} --benchmark-json=build/cost/speed.json")
+    runs = " ".join(f"best-{name}" for name in names)
+    return [*lines, f"cellclf report {runs} --factor backbone,image_size_px --benchmarks build/cost/speed.json"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=COSTED, default=list(COSTED))
+    parser.add_argument("--only", nargs="*", choices=BEST, default=list(BEST))
     parser.add_argument("--benchmarks", action="append", default=[])
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
@@ -94,7 +86,7 @@ def main() -> None:
         MADE.write_text(json.dumps({"environment": environment, "commands": commands(options.only)}, indent=1) + "\n", encoding="utf-8")
     made = json.loads(MADE.read_text(encoding="utf-8"))
     notes = (*NOTES, _said(made["environment"]))
-    title = "What the exported files cost to run, beside their accuracy"
+    title = "What the best recipes cost to run, beside their accuracy"
     write_cost_page(Costs.read(stored), RESULTS / "cost.md", title=title, command="make results-cost", notes=notes, commands=made["commands"])
 
 

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import io
+import os
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -72,6 +73,7 @@ def _main(
 
 def main() -> NoReturn:
     """Run the command line; never returns."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it looks through all installed packages for them, a twentieth of a start
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     # File names need not be UTF-8: they are shown escaped, and read back as they are.

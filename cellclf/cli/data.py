@@ -7,6 +7,7 @@ import typer
 
 from cellclf.cli import options
 from cellclf.cli.console import err, note, out, plain_table, print_json, relative
+from cellclf.cli.crop_option import CropOption
 from cellclf.cli.display import TrainingDisplay
 from cellclf.data.crops import CROPS, View
 from cellclf.data.datasets import DATASETS, find, locate
@@ -34,7 +35,7 @@ def show(
     split_seed: options.SplitSeedOption = 0,
     group_rule: options.GroupRuleOption = None,
     on_bad_image: Annotated[str, typer.Option(help="error | skip")] = "skip",
-    crop: options.CropOption = "none",
+    crop: CropOption = "none",
     image_size: Annotated[int, typer.Option(min=16, help="Pixels a side to which images are decoded, to find those that cannot be.")] = 128,
     as_json: options.JsonOption = False,
 ) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellclf.backbones import BACKBONES
-from cellclf.data.crops import CROPS
 from cellclf.data.datasets import DATASETS
 from cellclf.data.splits import PROTOCOLS, Fractions, Protocol
 from cellclf.errors import DataError, UnknownNameError
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackboneOption",
-    "CropOption",
     "DataOption",
     "DeviceOption",
     "FoldOption",
@@ -30,13 +28,8 @@ __all__ = [
 ]
 
 _DATA_PANEL = "Data"
-_CROP_HELP = f"What the network sees: {'; '.join(f'{row.name} = {row.description}' for row in CROPS.values())}."
 
 BackboneOption = Annotated[str, typer.Option("--backbone", "-b", help=f"One of: {', '.join(BACKBONES)}.")]
-CropOption = Annotated[
-    str,
-    typer.Option("--crop", help=_CROP_HELP, rich_help_panel=_DATA_PANEL),
-]
 DataOption = Annotated[
     str,
     typer.Option("--data", "-d", help=f"{', '.join(DATASETS)}; or a folder with one sub-folder a label; or a .csv.", rich_help_panel=_DATA_PANEL),

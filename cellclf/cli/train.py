@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cellclf.cli import options
 from cellclf.cli.console import clock, err, has_not_learned, metrics_lines, note, out, plain_table, print_json, relative
+from cellclf.cli.crop_option import CropOption
 from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError, StoredFileError
 from cellclf.training.augmentation import AUGMENTATIONS
@@ -42,7 +43,7 @@ def train(
     images_fraction: Annotated[
         float, typer.Option(help="Share of the images of each label and source split that is used.", rich_help_panel="Data")
     ] = 1.0,
-    crop: options.CropOption = "none",
+    crop: CropOption = "none",
     hidden: Annotated[str, typer.Option(help="Units of the dense layers, as 16 or 8,8; or none.", rich_help_panel=_NETWORK)] = "16",
     dropout: Annotated[float, typer.Option(help="Dropout before the softmax.", rich_help_panel=_NETWORK)] = 0.5,
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. Default: the backbone's own.", rich_help_panel=_NETWORK)] = None,

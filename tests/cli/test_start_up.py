@@ -48,6 +48,13 @@ def test_help_loads_no_library_at_all(arguments: list[str], tmp_path: Path) -> N
     assert not modules_after(*arguments, folder=tmp_path) & (FRAMEWORKS | RUNTIME)
 
 
+def test_what_all_verbs_share_loads_no_library(tmp_path: Path) -> None:
+    """Typer's imports take longer when NumPy is there before them."""
+    code = "import sys, cellclf.cli.options; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"numpy", "PIL", "onnxruntime"}
+
+
 @pytest.mark.parametrize("verb", ["predict", "verify", "show", "evaluate", "doctor", "data", "tune"])
 def test_no_verb_that_works_without_training_loads_a_framework(verb: str, model_file: Path, sample_folder: Path, tmp_path: Path) -> None:
     image = next((sample_folder / "TEST").rglob("*.jpeg"))
