@@ -1,4 +1,4 @@
-"""--crop, apart from the other options: its table needs NumPy, and who has that before Typer's own imports starts later (benchmarks/test_start_up)."""
+"""--crop, apart from the other options: its table needs NumPy, and with that before Typer's own imports a verb starts later."""
 
 from typing import Annotated
 
