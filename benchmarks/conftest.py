@@ -48,6 +48,12 @@ def plan(full: bool) -> Plan:
 
 
 @pytest.fixture(scope="session")
+def races(full: bool) -> Plan:
+    """Windows where everyone's must agree in the same rounds (benchmarks.race)."""
+    return Plan(max_rounds=4 * NEEDED if full else NEEDED + 1)
+
+
+@pytest.fixture(scope="session")
 def environment() -> Environment:
     """This machine, asked once."""
     return Environment.of_this_machine()

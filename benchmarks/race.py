@@ -13,7 +13,7 @@ from benchmarks.engines import UnavailableError
 from benchmarks.machine import Machine, package_energy, watched
 from benchmarks.processes import Process, cores_for
 from benchmarks.records import WINDOWS_KEY, Ratios, ReplayClock, ratios, window_rows
-from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, in_turn
+from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, together
 from cellclf.environment import usable_cores
 
 __all__ = ["Race", "Racer", "against", "raced"]
@@ -29,10 +29,15 @@ class Racer:
 
 @dataclass(frozen=True)
 class Race:
-    """What came of one: windows and facts of each racer, by name; ours is the first."""
+    """What came of one: windows and facts of each racer, by name; ours is the first. rounds: those in which all agreed, or all where none did.
+
+    many: whether more rounds were asked for than must agree, which then all give ratios.
+    """
 
     turns: dict[str, Turns[Window]]
     facts: dict[str, dict[str, Any]]
+    rounds: tuple[int, ...]
+    many: bool
 
     @property
     def ours(self) -> str:
@@ -45,12 +50,16 @@ class Race:
         return statistics.median(sample for number in turns.counted for sample in turns.by_round[number].samples_s)
 
     def ratios(self, peer: str) -> Ratios:
-        """How many times as long the peer took in each round that both ran."""
-        return ratios(self.turns[self.ours], self.turns[peer])
+        """How many times as long the peer took, round by round: in those in which all agreed, or in all where more were asked for than must agree."""
+        own, theirs = self.turns[self.ours], self.turns[peer]
+        if self.many:
+            return ratios(own, theirs)
+        counted = {number: window for number, window in own.by_round.items() if number in self.rounds}
+        return ratios(Turns(counted, own.counted, own.steady), theirs)
 
 
 def raced(racers: Mapping[str, Racer], *, plan: Plan) -> Race:
-    """Open everyone, warm up, and take windows in turn, the order rotating; ours is the first and runs in every round.
+    """Open everyone, warm up, and take windows in turn, the order rotating, until all agree in the same rounds; ours is the first.
 
     Skips the test where one cannot be had here; raises InvalidBenchmarkError where one fails.
     """
@@ -75,8 +84,8 @@ def _raced(racers: Mapping[str, Racer], plan: Plan) -> Race:
                 answer |= processes[name].ask("task_window", seconds=plan.window_s)
             return Window(tuple(answer["samples_s"]), answer["wall_s"], answer["cpu_s"], found[0])
 
-        turns = in_turn(list(racers), window, lambda each: 1 / each.call_s, plan=plan, reference=next(iter(racers)))
-        return Race(turns, {name: process.ask("task_facts") for name, process in processes.items()})
+        turns, rounds = together(list(racers), window, lambda each: 1 / each.call_s, plan=plan)
+        return Race(turns, {name: process.ask("task_facts") for name, process in processes.items()}, rounds, plan.rounds > NEEDED)
 
 
 def against(benchmark: Any, clock: ReplayClock, race: Race, *, peer: str | None = None, target: float | None = None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["NEEDED", "TOLERANCE", "Plan", "Turns", "agreeing", "in_turn", "rotated", "spread"]
+__all__ = ["NEEDED", "TOLERANCE", "Plan", "Turns", "agreeing", "in_turn", "rotated", "spread", "together"]
 
 NEEDED = 3
 """Windows in a row that must agree."""
@@ -75,6 +75,26 @@ def in_turn(
             else:
                 taken[name][number] = window
     return {name: _turns(windows, rate) for name, windows in taken.items()}
+
+
+def together(
+    names: Sequence[Name], take: Callable[[Name, int], Taken], rate: Callable[[Taken], float], *, plan: Plan
+) -> tuple[dict[Name, Turns[Taken]], tuple[int, ...]]:
+    """A window of each name in every round, until those of everyone agree in the same rounds; for ratios, in which a slow spell must meet all.
+
+    Gives the rounds in which all agreed, too: everyone's counted ones; where there are none, nobody was steady and all rounds count.
+    """
+    taken: dict[Name, dict[int, Taken]] = {name: {} for name in names}
+    agreed: tuple[int, ...] = ()
+    for number in range(plan.max_rounds):
+        for name in rotated(names, number):
+            taken[name][number] = take(name, number)
+        last = tuple(range(max(0, number + 1 - NEEDED), number + 1))
+        if number + 1 >= plan.rounds and all(agreeing([rate(windows[at]) for at in last]) for windows in taken.values()):
+            agreed = last
+            break
+    rounds = agreed or tuple(range(plan.max_rounds))
+    return {name: Turns(windows, rounds, bool(agreed)) for name, windows in taken.items()}, rounds
 
 
 def _agreed(windows: dict[int, Taken], rate: Callable[[Taken], float]) -> range | None:

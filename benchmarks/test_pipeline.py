@@ -1,7 +1,6 @@
 """Files → predictions: the pipeline against the loop that most people write, with the same file on the same images, and against what can be had."""
 
 import statistics
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,15 +59,15 @@ def require_same_labels(race: Race, peer: str) -> None:
     assert found == race.facts[peer]["labels"]
 
 
-def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[str], device: str, batch: int, plan: Plan) -> None:
+def test_files_to_predictions_against_a_naive_loop(benchmark: Any, cells: list[str], device: str, batch: int, races: Plan) -> None:
     """Target: ≥ 4 times the naive loop, which gives the same labels; what the cores allow at most is most_over_naive of the bound."""
-    race = raced({"ours": pipeline(cells, device, batch), "naive": naive_loop(cells)}, plan=plan)
+    race = raced({"ours": pipeline(cells, device, batch), "naive": naive_loop(cells)}, plan=races)
     require_same_labels(race, "naive")
     against(benchmark, CLOCK, race, peer="naive", target=4.0)
     benchmark.extra_info |= {"provider": race.facts["ours"]["provider"], "images": len(cells), "images_per_second": len(cells) / race.seconds("ours")}
 
 
-def test_the_work_conserving_bound(benchmark: Any, cells: list[str], device: str, plan: Plan, full: bool) -> None:
+def test_the_work_conserving_bound(benchmark: Any, cells: list[str], device: str, races: Plan) -> None:
     """Target: ≥ 90 % of the bound. On a CPU that is what as many independent processes as cores reach, each with its part of the files and nothing
     to wait for; on a GPU the slower of its two: those processes decoding only, and the network alone on images in memory.
 
@@ -82,8 +81,7 @@ def test_the_work_conserving_bound(benchmark: Any, cells: list[str], device: str
     bound = {"shares": Racer("shares", {**shares, "device": "cpu" if gpu else device, "infer": not gpu})}
     if gpu:
         bound["network"] = Racer("inference", {"model": str(MODEL), "device": device, "images": len(files)})
-    chosen = replace(plan, rounds=plan.max_rounds, max_rounds=2 * plan.max_rounds) if full else plan
-    race = raced({"ours": pipeline(files, device), **bound, "naive": naive_loop(files)}, plan=chosen)
+    race = raced({"ours": pipeline(files, device), **bound, "naive": naive_loop(files)}, plan=races)
     require_same_labels(race, "naive")
     slower = max(bound, key=race.seconds)
     against(benchmark, CLOCK, race, peer=slower, target=0.9)
@@ -98,9 +96,9 @@ def test_the_work_conserving_bound(benchmark: Any, cells: list[str], device: str
     }
 
 
-def test_where_the_time_goes(benchmark: Any, cells: list[str], plan: Plan) -> None:
+def test_where_the_time_goes(benchmark: Any, cells: list[str], races: Plan) -> None:
     """Milliseconds of one core an image, stage by stage. Resize is what decoding to the network's size takes more than to the image's own."""
-    race = raced({"ours": Racer("stages", {"model": str(MODEL), "files": cells})}, plan=plan)
+    race = raced({"ours": Racer("stages", {"model": str(MODEL), "files": cells})}, plan=races)
     against(benchmark, CLOCK, race)
     benchmark.extra_info |= {"images": len(cells), **race.facts["ours"]}
     assert set(race.facts["ours"]["stages_ms"]) == set(STAGES)

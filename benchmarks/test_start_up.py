@@ -27,16 +27,16 @@ def command(environment: dict[str, str | None], *arguments: str | Path) -> Racer
     return Racer("command", {"arguments": list(map(str, arguments)), "environment": environment})
 
 
-def test_help(benchmark: Any, python: str, environment: dict[str, str | None], plan: Plan) -> None:
+def test_help(benchmark: Any, python: str, environment: dict[str, str | None], races: Plan) -> None:
     """Target: ≤ 0.4 s."""
-    against(benchmark, CLOCK, raced({"ours": command(environment, python, "-m", "cellclf", "--help")}, plan=plan))
+    against(benchmark, CLOCK, raced({"ours": command(environment, python, "-m", "cellclf", "--help")}, plan=races))
     benchmark.extra_info["target_s"] = 0.4
 
 
 def test_predict_of_one_image_against_importing_onnxruntime(
-    benchmark: Any, python: str, cells: list[str], environment: dict[str, str | None], plan: Plan
+    benchmark: Any, python: str, cells: list[str], environment: dict[str, str | None], races: Plan
 ) -> None:
     """Target: ≤ 3 times the import, that is peer / ours ≥ 1/3."""
     ours = command(environment, python, "-m", "cellclf", "predict", cells[0], "--model", MODEL, "--device", "cpu")
     peer = command(environment, python, "-c", "import onnxruntime")
-    against(benchmark, CLOCK, raced({"ours": ours, "import onnxruntime": peer}, plan=plan), peer="import onnxruntime", target=1 / 3)
+    against(benchmark, CLOCK, raced({"ours": ours, "import onnxruntime": peer}, plan=races), peer="import onnxruntime", target=1 / 3)

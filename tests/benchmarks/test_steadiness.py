@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, agreeing, in_turn, rotated, spread
+from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, agreeing, in_turn, rotated, spread, together
 
 PLAN = Plan(window_s=0.0, rounds=3, max_rounds=6)
 
@@ -74,3 +74,13 @@ def test_one_that_breaks_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("names", [[], ["one"]])
 def test_few_names_are_no_trouble(names: list[str]) -> None:
     assert list(in_turn(names, lambda *_: 1.0, float, plan=PLAN)) == names
+
+
+def test_together_stops_when_everyone_agrees_in_the_same_rounds() -> None:
+    rates = {"a": [1.0, 2.0, 2.0, 2.0, 2.0, 2.0], "b": [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]}
+    turns, rounds = together(list(rates), lambda name, number: rates[name][number], float, plan=Plan(max_rounds=6))
+    assert rounds == (3, 4, 5)
+    assert all(each.counted == rounds and each.steady for each in turns.values())
+    turns, rounds = together(list(rates), lambda name, number: rates[name][number], float, plan=Plan(max_rounds=5))
+    assert rounds == (0, 1, 2, 3, 4), "no three rounds in which both agreed"
+    assert not any(each.steady for each in turns.values())
