@@ -47,13 +47,26 @@ def tune(
     path = plan_path(file.fingerprint)
     kept, _ = load_plan(file.fingerprint)
     untried = kept if kept is not None and kept.device not in wanted and _pays(kept) >= _pays(found.plan) else None
-    if untried is None and found.plan is not None:
+    if as_json:
+        print_json(json.dumps(_as_dict(found), indent=2))
+    else:
+        _show(found)
+    if untried is None and found.plan is not None:  # after what was measured is shown: a cache folder may not let it be kept
         found.plan.write(path)
     elif untried is None:
         path.unlink(missing_ok=True)
     if as_json:
-        print_json(json.dumps(_as_dict(found), indent=2))
         return
+    if untried is not None:
+        out.print(f"{untried.device}, which was not tried, is as quick as anything here, as far as its plan says: it stays; {untried}")
+    elif found.plan is None:
+        out.print("the default is as good as anything here: no plan is kept")
+    else:
+        out.print(f"{found.plan}; kept in {path}")
+
+
+def _show(found: Tuning) -> None:
+    """Everything that was measured, and what was left out."""
     for title, measured in (("one image at a time", found.single), ("many images", found.many)):
         table = plain_table("setting", "images/s", "against the default", title=title)
         for each in measured:
@@ -61,12 +74,6 @@ def tune(
         out.print(table)
     for name, reason in found.left_out.items():
         note(f"left out {name}: {reason}")
-    if untried is not None:
-        out.print(f"{untried.device}, which was not tried, is as quick as anything here, as far as its plan says: it stays; {untried}")
-    elif found.plan is None:
-        out.print("the default is as good as anything here: no plan is kept")
-    else:
-        out.print(f"{found.plan}; kept in {path}")
 
 
 def _pays(plan: Plan | None) -> float:

@@ -87,7 +87,7 @@ def fit(
     compile_network(model, recipe, steps=steps, prior=prior)
     if state.history:
         restore_checkpoint(model, folder, state)
-    watcher = _watcher(keras, progress, recipe)
+    watcher = _watcher(keras, progress, min(recipe.batch_size, len(train.rows)))
     while len(state.history) < recipe.epochs and not state.stopped_early:
         epoch = len(state.history) + 1
         _seed_random_layers(keras, model, recipe.seed, epoch)
@@ -182,7 +182,7 @@ def _untuned(dataset: Any) -> Any:
     return dataset.with_options(options)
 
 
-def _watcher(keras: Any, progress: Progress, recipe: Recipe) -> Any:
+def _watcher(keras: Any, progress: Progress, batch_images: int) -> Any:
     """A Keras callback that passes batches on to `progress` and measures the first step apart from the others."""
 
     class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -194,9 +194,9 @@ def _watcher(keras: Any, progress: Progress, recipe: Recipe) -> Any:
             now = time.perf_counter()
             if batch == 0:
                 self.first_step_s, self.after_first = now - self.started, now
-                self.images_per_second = recipe.batch_size / self.first_step_s  # all there is where an epoch has one step
+                self.images_per_second = batch_images / self.first_step_s  # all there is where an epoch has one step
             else:
-                self.images_per_second = batch * recipe.batch_size / (now - self.after_first)
+                self.images_per_second = batch * batch_images / (now - self.after_first)
             shown = logs or {}
             progress.batch_done(batch + 1, loss=shown["loss"], accuracy=shown["accuracy"], images_per_second=self.images_per_second)
 

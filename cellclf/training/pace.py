@@ -116,16 +116,19 @@ def quickest(recipe: Recipe, *, precision: bool, batch_size: bool, progress: Pro
     require_installed()
     question = _question(recipe, precision=precision, batch_size=batch_size)
     path = cache_folder() / "paces" / f"{hashlib.sha256(question.model_dump_json().encode()).hexdigest()}.json"
-    if path.exists():
+    if path.is_file():
         try:
             kept = Paces.read(path)
-            if kept.question == question:
+            if kept.question == question and (kept.paces[0].precision, kept.paces[0].batch_size) == question.default:
                 return kept
         except StoredFileError as error:
             watcher.note(f"measured anew: {error}")
     found, died = _measured(recipe, question, watcher)
     if not died:  # what too little memory did today is nothing to remember
-        found.write(path)
+        try:
+            found.write(path)
+        except OSError as error:  # the answer is worth minutes, and is here
+            watcher.note(f"not remembered: {path}: {error.strerror}")
     return found
 
 

@@ -49,7 +49,7 @@ def test_everyone_gets_as_many_windows_and_says_what_came_of_them(race: Race, fi
 
 def test_the_parts_of_a_folder_count_the_processor_time_of_their_processes(race: Race) -> None:
     for window in race.turns["shares"].by_round.values():
-        assert window.cpu_s > window.wall_s / 2, "the process that waits for them uses next to none"
+        assert window.cpu_s > 0.05, "240 images take more than that, the process that waits for them next to none"
 
 
 def test_a_process_that_runs_a_command_gives_it_no_requests_to_read_and_the_variables_it_is_told() -> None:

@@ -132,7 +132,7 @@ def test_a_files_own_accuracy_stands_beside_its_cost_and_the_cheapest_way_that_k
         ["int8 on CPU, 2 threads", "79.8", "\N{MINUS SIGN}0.20"],
         ["fp32 on CPU, 2 threads", "80.0", "+0.00"],
     ]
-    assert table.rows[0][3].detail == "loses more than 0.3"
+    assert table.rows[0][3].detail == "loses more than 0.3 points"
     assert [(point.way.precision, point.best) for point in points_of(costs.models)] == [("bf16", False), ("fp32", False), ("int8", True)]
 
 

@@ -196,3 +196,24 @@ def test_what_cannot_be_measured_is_said_at_once(cli: Any, tmp_path: Path) -> No
     found = cli("train", "--data", "sample", "--batch-size", "auto", "--freeze", "all", "--weights", "none")
     assert (found.code, found.out) == (1, "")
     assert found.err.count("\n") == 1 and "give a value" in found.err
+
+
+def test_an_answer_that_cannot_be_kept_is_used_and_that_is_said(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    pretend(monkeypatch, STEADY)
+    cache.mkdir()
+    (cache / "paces").write_text("a file where the folder would be")
+    notes = Notes()
+    assert quickest(recipe(), precision=False, batch_size=True, progress=notes).best.batch_size == 64
+    assert notes.texts[0].startswith("not remembered: ")
+
+
+def test_an_answer_whose_default_was_cut_out_is_measured_anew(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    asked = pretend(monkeypatch, STEADY)
+    quickest(recipe(), precision=False, batch_size=True)
+    (file,) = (cache / "paces").glob("*.json")
+    content = json.loads(file.read_text())
+    content["paces"] = content["paces"][1:]
+    file.write_text(json.dumps(content))
+    often = len(asked)
+    quickest(recipe(), precision=False, batch_size=True)
+    assert len(asked) == 2 * often

@@ -398,3 +398,9 @@ def test_weights_that_tensorflow_trained_give_the_same_probabilities_on_jax(fini
     backend, found = json.loads(done.stdout)
     assert (backend, finished_run.environment().keras_backend) == ("jax", "tensorflow")
     np.testing.assert_allclose(found, probabilities(finished_run, "test")[0][:8], atol=1e-4)
+
+
+def test_a_batch_that_is_larger_than_the_training_set_counts_the_images_that_there_are(tmp_path: Path) -> None:
+    run = train(small_recipe(batch_size=10**9, image_size_px=32), tmp_path / "large")
+    images = len(run.manifest().split("train"))
+    assert all(epoch.images_per_second < images / (epoch.seconds / 1e3) for epoch in run.history())
