@@ -1,17 +1,18 @@
 """What every task has. Imports no framework: a task imports what it needs when it is opened."""
 
 import resource
+from abc import ABC, abstractmethod
 from typing import Any
 
 __all__ = ["Task"]
 
 
-class Task:
+class Task(ABC):
     """Something that is done again and again, and timed as a whole."""
 
+    @abstractmethod
     def run(self) -> None:
         """Do it once."""
-        raise NotImplementedError
 
     def warm_up(self) -> None:
         """Do what only the first time costs; the whole once, where nothing less does."""

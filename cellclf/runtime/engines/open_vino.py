@@ -109,7 +109,7 @@ class _OpenVinoSession:
         finally:
             with self._changed:
                 self._idle[size].append(request)
-                self._changed.notify()
+                self._changed.notify_all()  # who waits may wait for another size
         return values[: len(images)]
 
     def _taken(self, size: int) -> Any:
@@ -128,7 +128,7 @@ class _OpenVinoSession:
             if not made:
                 with self._changed:
                     self._made[size] -= 1
-                    self._changed.notify()
+                    self._changed.notify_all()  # who waits may wait for another size
         return request
 
     def _compiled(self, size: int) -> Any:

@@ -95,6 +95,15 @@ def test_each_caller_s_network_has_the_threads_that_were_asked_for(content: byte
 
 
 @needs_openvino
+def test_who_waits_for_one_size_is_woken_although_others_wait_for_another(content: bytes, images: Pixels) -> None:
+    session = open_session(content, device="openvino", threads=1)
+    sizes = [1, 2, 4, 8] * 60
+    with ThreadPoolExecutor(12) as pool:
+        calls = [pool.submit(session.run, images[:size]) for size in sizes]
+        assert [len(call.result(timeout=60)) for call in calls] == sizes
+
+
+@needs_openvino
 def test_a_network_that_could_not_be_compiled_keeps_no_caller_waiting(content: bytes, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     session: Any = open_session(content, device="openvino", threads=1)
     make, begun, go_on, tried = session._compiled, Event(), Event(), []
