@@ -1,7 +1,9 @@
 """A training on stderr: a line an epoch, and a moving bar on a terminal."""
 
+import signal
+import threading
 import time
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -14,7 +16,10 @@ __all__ = ["TrainingDisplay"]
 
 
 class TrainingDisplay(Watcher):
-    """Shows a training on stderr: a line an epoch, and a moving bar where stderr is a terminal."""
+    """Shows a training on stderr: a line an epoch, and a moving bar where stderr is a terminal.
+
+    Ctrl-C ends it also where it falls into code that swallows exceptions, as hooks of the garbage collector do: then at the next thing shown.
+    """
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -30,16 +35,24 @@ class TrainingDisplay(Watcher):
         self._stage = ""
         self._epoch_started = 0.0
         self._seconds_left = 0.0
+        self._interrupted = False
+        self._catches = False
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._catches = True
         self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
+        if self._catches:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stage(self, name: str, done: int, total: int) -> None:
         """Show a stage's progress."""
+        self._end_if_interrupted()
         if name != self._stage:
             self._new_task(f"{name}", total)
             self._stage = name
@@ -54,6 +67,7 @@ class TrainingDisplay(Watcher):
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
         """Begin an epoch's bar."""
+        self._end_if_interrupted()
         self._new_task(f"epoch {epoch}/{epochs}", steps)
         self._epoch_started = time.monotonic()
         self._epochs_after = epochs - epoch
@@ -61,6 +75,7 @@ class TrainingDisplay(Watcher):
 
     def batch_done(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
         """Move the epoch's bar."""
+        self._end_if_interrupted()
         passed = time.monotonic() - self._epoch_started
         left = passed / step * (self._steps - step) + self._epochs_after * max(passed / step * self._steps, self._seconds_left)
         self._update(step, f"loss {loss:.4f} accuracy {accuracy:.4f} {images_per_second:.0f} img/s, {clock(left)} left")
@@ -77,6 +92,14 @@ class TrainingDisplay(Watcher):
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler's signature
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def _end_if_interrupted(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def _new_task(self, description: str, total: int) -> None:
         if self._task is not None:

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.text import Text
@@ -17,7 +17,7 @@ from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError, StoredFileError
 from cellclf.training.augmentation import AUGMENTATIONS
 from cellclf.training.pace import AUTO, quickest
-from cellclf.training.recipe import Recipe, make_recipe
+from cellclf.training.recipe import Recipe, TrainingPrecision, make_recipe
 from cellclf.training.run import Run, Setup, find_run
 from cellclf.training.tta import TTAS
 
@@ -143,7 +143,7 @@ def train(
         class_weight=class_weight,
         logit_adjustment=logit_adjustment,
         logit_adjustment_strength=logit_adjustment_strength,
-        precision=None if precision == AUTO else precision,
+        precision=_precision(precision),
         deterministic=deterministic,
         batch_norm_momentum=batch_norm_momentum,
     )
@@ -162,6 +162,14 @@ def _count(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is neither a number of images nor {AUTO}", param_hint="--batch-size") from error
+
+
+def _precision(text: str) -> str | None:
+    """A precision, None for auto; a usage error where it is neither."""
+    allowed = get_args(TrainingPrecision)
+    if text not in (*allowed, AUTO):
+        raise typer.BadParameter(f"{text!r} is none of {', '.join((*allowed, AUTO))}", param_hint="--precision")
+    return None if text == AUTO else text
 
 
 def _quickest(recipe: Recipe, *, precision: bool, batch_size: bool) -> Recipe:

@@ -1,6 +1,7 @@
 """One run from recipe to run folder: data, network, epochs, evaluation of the kept weights. The only function most callers need is `train`."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,6 +72,9 @@ def check(recipe: Recipe, folder: Path) -> Path | None:
     """
     if folder.exists():
         raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise RunError(f"{folder} cannot be made: {above} is {'not writable' if above.is_dir() else 'no folder'}")
     AUGMENTATIONS.find(recipe.augmentation)
     check_named(recipe.data.data)
     require_installed()

@@ -1,6 +1,8 @@
 """What a training shows on stderr: a line an epoch everywhere, and a bar with the time left on a terminal."""
 
+import contextlib
 import io
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -87,3 +89,26 @@ def test_a_stage_has_its_bar_until_it_is_done(shown: Callable[[bool], io.StringI
         watcher.stage("decoding", 10, 10)
         assert watcher._bar.tasks == []
     assert "3/10" in stream.getvalue()
+
+
+def test_a_ctrl_c_that_a_hook_swallowed_ends_the_training_at_the_next_batch(shown: Callable[[bool], io.StringIO]) -> None:
+    shown(False)
+    with TrainingDisplay() as watcher:
+        watcher.epoch_started(1, 2, 4)
+        watcher.batch_done(1, loss=1.25, accuracy=0.5, images_per_second=99.6)
+        with contextlib.suppress(KeyboardInterrupt):  # as a hook of the garbage collector does
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            watcher.batch_done(2, loss=1.25, accuracy=0.5, images_per_second=99.6)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_caller_stays(shown: Callable[[bool], io.StringIO]) -> None:
+    shown(False)
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with TrainingDisplay():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, earlier)

@@ -18,7 +18,7 @@ from cellclf.training.checkpoint import CHECKPOINT
 from cellclf.training.progress import Progress
 from cellclf.training.recipe import make_recipe
 from cellclf.training.run import Run, find_run, newest_run
-from cellclf.training.train import resume, train
+from cellclf.training.train import check, resume, train
 from tests.conftest import small_recipe
 
 RUN_FILES = {
@@ -89,6 +89,16 @@ def test_stored_predictions_give_the_stored_figures(finished_run: Run) -> None:
 def test_an_existing_run_folder_is_never_written_into(finished_run: Run) -> None:
     with pytest.raises(RunError, match="exists already"):
         train(small_recipe(), finished_run.folder)
+
+
+def test_a_place_where_no_run_can_be_made_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_recipe("mobilenet025", DataRequest(data="sample"), weights="none")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file is no folder"):
+        check(recipe, tmp_path / "file" / "runs" / "a")
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != tmp_path)
+    with pytest.raises(RunError, match="is not writable"):
+        check(recipe, tmp_path / "runs" / "a")
 
 
 def test_two_processes_never_train_into_one_run_folder(tmp_path: Path, sample_folder: Path) -> None:
