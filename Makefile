@@ -17,10 +17,10 @@ help:
 	@echo "make results-spine   train and measure on the real data sets (needs CELLCLF_DATA and CELLCLF_WEIGHTS); writes docs/results/spine.*"
 	@echo "make results-studies the five studies at a scale for two cores; writes docs/results/studies/"
 	@echo "make results-best    the best recipes for two cores against published figures; writes docs/results/best.*"
-	@echo "make results-speed   measure start-up, files to predictions and frozen training (about 45 minutes); writes docs/results/speed.*"
+	@echo "make results-speed   measure start-up, files to predictions, frozen training and augmentation (about 50 minutes); writes docs/results/speed.*"
 	@echo "make results-cpu     measure every backbone, precision and peer (about 35 minutes); writes docs/results/cpu.*"
 	@echo "make results-training  measure a training step of every backbone (about 10 minutes); writes docs/results/training.*"
-	@echo "make results-cost    export the best recipes, measure what each file costs and answers (about 15 minutes, and their training); writes docs/results/cost.*"
+	@echo "make results-cost    export the five backbones and the main job, measure what each file costs and answers (about 25 minutes, and 35 of training); writes docs/results/cost.*"
 	@echo "make results-audit   measure how well the audit finds families of copies (needs CELLCLF_DATA); writes docs/results/audit.*"
 	@echo "make results-serving capacity, overload, 30 minutes of soak, restart, peers (about 45 minutes; needs wrk; LIT_PYTHON for LitServe); writes docs/results/serving.*"
 	@echo "make results-footprint  measure what a pod needs; writes docs/results/footprint.*"
@@ -78,7 +78,7 @@ results-best: install
 
 results-speed: install
 	mkdir -p build
-	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py benchmarks/test_openvino.py --full --benchmark-json=build/speed.json
+	$(BIN)/python -m pytest benchmarks/test_start_up.py benchmarks/test_pipeline.py benchmarks/test_frozen.py benchmarks/test_epochs.py benchmarks/test_openvino.py benchmarks/test_varying.py --full --benchmark-json=build/speed.json
 	$(BIN)/python -m benchmarks.speed_page build/speed.json
 
 results-cpu: install

@@ -9,6 +9,7 @@ from benchmarks.tasks.files import Inference, NaiveLoop, OurPipeline, Shares, St
 from benchmarks.tasks.frozen import FrozenKeras, FrozenOurs
 from benchmarks.tasks.single import EngineCalls, SessionCalls
 from benchmarks.tasks.task import Task
+from benchmarks.tasks.varying import KerasVaryingSteps, VaryingSteps
 from cellclf.tables import Table
 
 __all__ = ["TASKS", "Row", "Task"]
@@ -37,5 +38,7 @@ TASKS: Table[Row] = Table(
         Row("keras-epochs", KerasEpochs),
         Row("frozen-ours", FrozenOurs),
         Row("frozen-keras", FrozenKeras),
+        Row("varying-steps", VaryingSteps),
+        Row("keras-varying-steps", KerasVaryingSteps),
     ],
 )

@@ -138,8 +138,9 @@ def compile_network(model: Any, recipe: Recipe, *, steps: int, prior: npt.NDArra
         optimizer=getattr(keras.optimizers, OPTIMIZER)(rate),
         loss=keras.losses.SparseCategoricalCrossentropy() if prior is None else adjusted_loss(keras, prior),
         metrics=["accuracy"],
-        # XLA makes TensorFlow's convolutions several times slower on a CPU; JAX cannot do without it.
-        jit_compile=backend() == "jax" or not runs_on_cpu(),
+        # XLA makes TensorFlow's convolutions several times slower on a CPU, and lacks its kernel for warped images: "auto" asks the layers.
+        # JAX cannot do without it.
+        jit_compile=backend() == "jax" or (False if runs_on_cpu() else "auto"),
     )
     model.optimizer.build(model.trainable_variables)
 

@@ -1,4 +1,5 @@
 import pkgutil
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from cellclf.backbones import BACKBONES
 from cellclf.errors import RunError
 from cellclf.training.augmentation import AUGMENTATIONS
+from cellclf.training.fit import compile_network
 from cellclf.training.framework import require_keras
 from cellclf.training.network import batch_norm_momentum, build_network, layers_of, parameters_of, scale_pixels
 from cellclf.training.recipe import Recipe
@@ -62,6 +64,17 @@ def test_augmentation_is_off_in_inference() -> None:
     built = network(small_recipe(augmentation="cells"))
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.uint8)
     np.testing.assert_allclose(np.asarray(built.training(images, training=False)), np.asarray(built.whole(images, training=False)), atol=1e-6)
+
+
+def test_on_a_gpu_tensorflow_is_not_asked_to_warp_images_by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA has no kernel for it; Keras would warn at each training."""
+    monkeypatch.setattr("cellclf.training.fit.runs_on_cpu", lambda: False)
+    recipe = small_recipe(augmentation="cells")
+    built = network(recipe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compile_network(built.training, recipe, steps=1)
+    assert built.training.jit_compile is False
 
 
 def test_the_last_layer_is_a_softmax_in_float32_under_mixed_precision() -> None:

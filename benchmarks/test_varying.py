@@ -1,0 +1,35 @@
+"""Training steps on images that vary, our one layer against Keras' own, one for each thing that varies; and what varying costs of a step."""
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from benchmarks.race import Racer, against, raced
+from benchmarks.records import ReplayClock
+from benchmarks.steadiness import Plan
+from benchmarks.tasks.varying import STEPS
+
+CLOCK, BATCH = ReplayClock(), 32
+
+pytestmark = [pytest.mark.benchmark(timer=CLOCK), pytest.mark.full, pytest.mark.timeout(1200)]
+
+
+@pytest.mark.parametrize(("backbone", "image_size_px"), [("mobilenet025", 128), ("mobilenet", 224)])
+@pytest.mark.parametrize("augmentation", ["cells", "cells-stain", "xray"])
+def test_training_steps_on_images_that_vary(benchmark: Any, backbone: str, image_size_px: int, augmentation: str, plan: Plan) -> None:
+    """Ten steps of batch 32, float32, as `cellclf train` compiles them; share_of_step: of ours, what steps without augmentation do not take."""
+    choices = {"backbone": backbone, "image_size_px": image_size_px, "batch": BATCH}
+    racers = {
+        "ours": Racer("varying-steps", {**choices, "augmentation": augmentation}),
+        "keras": Racer("keras-varying-steps", {**choices, "augmentation": augmentation}),
+        "none": Racer("varying-steps", {**choices, "augmentation": "none"}),
+    }
+    race = raced(racers, plan=replace(plan, window_s=0))
+    against(benchmark, CLOCK, race, peer="keras")
+    benchmark.extra_info |= {
+        "images": STEPS * BATCH,
+        "share_of_step": 1 - statistics.median(race.ratios("none").wall),
+        "share_of_step_keras": 1 - race.seconds("none") / race.seconds("keras"),
+    }
