@@ -2,7 +2,7 @@
 
 import contextlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from benchmarks.records import WINDOWS_KEY, Ratios, ReplayClock, ratios, window_
 from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, together
 from cellclf.environment import usable_cores
 
-__all__ = ["Race", "Racer", "against", "raced"]
+__all__ = ["Race", "Racer", "against", "joined", "raced"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,20 @@ def raced(racers: Mapping[str, Racer], *, plan: Plan) -> Race:
         return _raced(racers, plan)
     except UnavailableError as error:
         pytest.skip(str(error))
+
+
+def joined(races: Sequence[Race]) -> Race:
+    """Several races of the same, each with processes of its own, as one: a process is quicker or slower than its like for as long as it lives."""
+    turns: dict[str, Turns[Window]] = {}
+    for name in races[0].turns:
+        windows: dict[int, Window] = {}
+        counted: list[int] = []
+        for race in races:
+            start, own = len(windows), race.turns[name]
+            windows |= {start + number: window for number, window in own.by_round.items()}
+            counted += [start + number for number in own.counted]
+        turns[name] = Turns(windows, tuple(counted), all(race.turns[name].steady for race in races))
+    return Race(turns, races[-1].facts, tuple(turns[races[0].ours].counted), all(race.many for race in races))
 
 
 def _raced(racers: Mapping[str, Racer], plan: Plan) -> Race:

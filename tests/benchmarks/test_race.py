@@ -8,7 +8,7 @@ import pytest
 from benchmarks.compare import paired
 from benchmarks.conftest import MODEL
 from benchmarks.processes import InvalidBenchmarkError
-from benchmarks.race import Race, Racer, against, raced
+from benchmarks.race import Race, Racer, against, joined, raced
 from benchmarks.records import ReplayClock
 from benchmarks.speed_page import merged, row
 from benchmarks.steadiness import Plan
@@ -50,6 +50,14 @@ def test_everyone_gets_as_many_windows_and_says_what_came_of_them(race: Race, fi
 def test_the_parts_of_a_folder_count_the_processor_time_of_their_processes(race: Race) -> None:
     for window in race.turns["shares"].by_round.values():
         assert window.cpu_s > 0.05, "240 images take more than that, the process that waits for them next to none"
+
+
+def test_races_opened_anew_join_to_one_with_all_their_windows(race: Race) -> None:
+    found = joined([race, race])
+    assert {len(turns.by_round) for turns in found.turns.values()} == {6}
+    assert found.ratios("naive").wall == 2 * race.ratios("naive").wall
+    assert found.turns["ours"].counted[: len(race.rounds)] == race.turns["ours"].counted
+    assert found.seconds("ours") == race.seconds("ours")
 
 
 def test_a_process_that_runs_a_command_gives_it_no_requests_to_read_and_the_variables_it_is_told() -> None:
