@@ -28,7 +28,7 @@ _FEW = 8
 class FrozenOurs(Task):
     """A backbone, all frozen, ten epochs at 1e-3: 64 % to train, 16 % to validate after each epoch, 20 % to test on once.
 
-    weights: imagenet, where they are here, or none: a random start, which is as quick and learns next to nothing.
+    weights: a file of ImageNet weights, or none: a random start, which is as quick and learns next to nothing.
 
     limit_per_label: None = the whole data set, which is the blood cells where they are here, else the drawn sample. Pixels are decoded once, in
     the warm-up.
