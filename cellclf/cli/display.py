@@ -39,16 +39,18 @@ class TrainingDisplay(Watcher):
         self._catches = False
 
     def __enter__(self) -> Self:
+        self._bar.start()
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
             self._catches = True
-        self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
-        if self._catches:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self._bar.stop()
+        finally:
+            if self._catches:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stage(self, name: str, done: int, total: int) -> None:
         """Show a stage's progress."""
@@ -82,6 +84,7 @@ class TrainingDisplay(Watcher):
 
     def epoch_ended(self, row: Epoch, *, best: bool, seconds_left: float) -> None:
         """Print an epoch's line."""
+        self._end_if_interrupted()
         self._seconds_left = seconds_left / self._epochs_after if self._epochs_after else 0.0
         err.print(
             f"epoch {row.epoch:3d}  train loss {row.train_loss:.4f} acc {row.train_accuracy:.4f}  "

@@ -47,8 +47,12 @@ _VERSIONS = ("cellclf", "keras", "tensorflow", "jax")
 
 
 class Question(Document):
-    """What the answer depends on: the network, and the machine with the versions that train."""
+    """What the answer depends on: the network, and the machine with the versions that train.
 
+    steps: raised with what a training step is; 2: images are varied by one layer.
+    """
+
+    steps: Literal[2] = 2
     backbone: str
     image_size_px: PositiveInt
     hidden: tuple[PositiveInt, ...]

@@ -33,11 +33,6 @@ class Variation:
     saturation: float = 0.0
     hue: float = 0.0
 
-    @property
-    def resamples(self) -> bool:
-        """Whether pixels are interpolated."""
-        return bool(self.turn or self.shift or any(self.zoom))
-
 
 def variation_layer(keras: Any, variation: Variation) -> Any:
     """The layer: images float32 0–255, RGB, [batch, H, W, 3] → the same, varied while training, as they are else."""
@@ -47,12 +42,12 @@ def variation_layer(keras: Any, variation: Variation) -> Any:
         def __init__(self) -> None:
             super().__init__(dtype="float32", name="variation")  # in bfloat16 a pixel would lose its last bit
             self.generator = keras.random.SeedGenerator()
-            self.supports_jit = False  # warps on TensorFlow have no XLA kernel
+            self.supports_jit = keras.backend.backend() != "tensorflow"  # whose warp has no XLA kernel; JAX is lost without
 
         def call(self, images: Any, training: bool = False) -> Any:
             if not training:
                 return images
-            values = _moved(keras, images, variation, self._drawn) if variation.resamples else _mirrored(keras, images, variation, self._drawn)
+            values = _moved(keras, images, variation, self._drawn)
             if variation.contrast or variation.brightness:
                 values = _toned(keras, values, variation, self._drawn)
             return _dyed(keras, values, variation, self._drawn) if variation.saturation or variation.hue else values
@@ -70,15 +65,6 @@ def variation_layer(keras: Any, variation: Variation) -> Any:
 def _signs(keras: Any, images: Any, wanted: bool, drawn: Any) -> Any:
     """−1 for the half of the images that are turned over, else 1."""
     return keras.ops.sign(drawn(images, -1.0, 1.0) + 1e-9) if wanted else keras.ops.ones((keras.ops.shape(images)[0],))
-
-
-def _mirrored(keras: Any, images: Any, variation: Variation, drawn: Any) -> Any:
-    values = images
-    for axis, wanted in ((2, variation.mirrored), (1, variation.flipped)):
-        if wanted:
-            over = _signs(keras, images, True, drawn)[:, None, None, None] < 0
-            values = keras.ops.where(over, keras.ops.flip(values, axis=axis), values)
-    return values
 
 
 def _moved(keras: Any, images: Any, variation: Variation, drawn: Any) -> Any:

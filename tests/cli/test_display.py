@@ -3,7 +3,7 @@
 import contextlib
 import io
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich.console import Console
@@ -91,6 +91,15 @@ def test_a_stage_has_its_bar_until_it_is_done(shown: Callable[[bool], io.StringI
     assert "3/10" in stream.getvalue()
 
 
+@pytest.fixture
+def usual_handler() -> Iterator[None]:
+    """Python's own handler, also where these tests were started by a shell that ignores the signal."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("usual_handler")
 def test_a_ctrl_c_that_a_hook_swallowed_ends_the_training_at_the_next_batch(shown: Callable[[bool], io.StringIO]) -> None:
     shown(False)
     with TrainingDisplay() as watcher:

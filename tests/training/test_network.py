@@ -75,6 +75,7 @@ def test_on_a_gpu_tensorflow_is_not_asked_to_warp_images_by_xla(monkeypatch: pyt
         warnings.simplefilter("error")
         compile_network(built.training, recipe, steps=1)
     assert built.training.jit_compile is False
+    assert [layer.name for layer in built.training.layers if not layer.supports_jit] == ["variation"]
 
 
 def test_the_last_layer_is_a_softmax_in_float32_under_mixed_precision() -> None:

@@ -56,14 +56,45 @@ def test_a_shift_is_that_of_keras_or_the_other_way_round(monkeypatch: pytest.Mon
     assert min(np.abs(found - each).max() for each in expected) < 1e-2
 
 
-@pytest.mark.parametrize("turn", [0.0, 1e-9], ids=["turned over alone", "by the warp"])
-def test_images_are_turned_over_each_way_alone_and_half_of_the_time(turn: float) -> None:
+def test_images_are_turned_over_each_way_alone_and_half_of_the_time() -> None:
     images = np.repeat(smooth()[:1], 200, axis=0)
-    found = varied(images, mirrored=True, flipped=True, turn=turn)
+    found = varied(images, mirrored=True, flipped=True)
     kinds = [images[0], images[0][:, ::-1], images[0][::-1], images[0][::-1, ::-1]]
     nearest = [int(np.argmin([np.abs(each - kind).max() for kind in kinds])) for each in found]
     assert all(np.abs(each - kinds[kind]).max() < 0.05 for each, kind in zip(found, nearest, strict=True))
     assert all(25 <= nearest.count(kind) <= 80 for kind in range(4)), "each of the four in about a quarter"
+
+
+def test_all_at_once_is_a_turn_a_scale_and_a_shift_around_the_middle_of_an_image_that_is_not_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    keras = require_keras()
+    seen = []
+
+    def remembered(images: Any, transform: Any, **_: Any) -> Any:
+        seen.append(np.asarray(keras.ops.convert_to_numpy(transform), dtype=np.float64))
+        return images
+
+    monkeypatch.setattr(keras.ops.image, "affine_transform", remembered)
+    varied(np.repeat(smooth(), 100, axis=0), mirrored=True, flipped=True, turn=0.5, shift=0.1, zoom=(-0.2, 0.2))
+    linear = seen[0][:, [0, 1, 3, 4]].reshape(-1, 2, 2)
+    scale = np.sqrt(np.abs(np.linalg.det(linear)))
+    expected = scale[:, None, None] ** 2 * np.eye(2)
+    np.testing.assert_allclose(linear @ linear.transpose(0, 2, 1), expected, atol=1e-5, err_msg="circles stay circles")
+    assert scale.min() > 0.8 and scale.max() < 1.2 and np.ptp(scale) > 0.3
+    assert 60 <= np.sum(np.linalg.det(linear) < 0) <= 140, "half are mirror images"
+    middle = np.array([(20 - 1) / 2, (24 - 1) / 2])
+    moved = (linear @ middle + seen[0][:, [2, 5]] - middle) / np.array([20, 24])
+    assert np.abs(moved).max() < 0.1001 and np.ptp(moved, axis=0).min() > 0.15, "the middle moves by the shift alone"
+
+
+def test_pixels_keep_their_precision_where_the_network_computes_in_bfloat16() -> None:
+    keras = require_keras()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        found = varied(smooth(), zoom=(0.0, 0.1), contrast=0.01)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert found.dtype == np.float32
+    assert np.any(found != found.astype(np.float16).astype(np.float32)), "more than half precision is in them"
 
 
 def test_colours_turn_and_pale_as_those_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
