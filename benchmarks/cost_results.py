@@ -107,7 +107,7 @@ def int8_of_the_five(costs: Costs) -> list[str]:
             each = ", ".join(f"{name} {gap:+.2f} ({like:.2%})" for name, (gap, like, _) in found.items())
             said.append(
                 f"int8 against fp32 of the five on {provider}, points of accuracy (same labels) on {images[0]:.0f} official test images: {each}. "
-                f"Target, at most {WITHIN_POINTS:g} points lost: reached by {np.sum(-points <= WITHIN_POINTS)} of {len(points)}, on average "
+                f"Target, within {WITHIN_POINTS:g} points: reached by {np.sum(np.abs(points) <= WITHIN_POINTS)} of {len(points)}, on average "
                 f"{points.mean():+.2f}; at least {SAME_LABELS:.1%} same labels: by {np.sum(same >= SAME_LABELS)} of {len(same)}, on average "
                 f"{same.mean():.2%}."
             )

@@ -85,8 +85,8 @@ def _targets(found: Sequence[Target]) -> list[str]:
 
 
 _NOT_HERE = (
-    "Single images in int8 against OpenVINO's own loop in many short turns, which tells smaller differences: speed.md. What int8 answers: spine.md",
-    "and cost.md, of networks that were trained; of these five with ImageNet weights it is not measured, for there are none here.",
+    "Single images in int8 against OpenVINO's own loop in many short turns, which tells smaller differences: speed.md. What int8 answers: spine.md,",
+    "and cost.md of these five trained from a random start; with ImageNet weights it is not measured, for there are none of them here.",
 )
 
 

@@ -13,7 +13,7 @@ from benchmarks.engines import UnavailableError
 from benchmarks.machine import Machine, package_energy, watched
 from benchmarks.processes import Process, cores_for
 from benchmarks.records import WINDOWS_KEY, Ratios, ReplayClock, ratios, window_rows
-from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, together
+from benchmarks.steadiness import NEEDED, TOLERANCE, Plan, Turns, spread, together
 from cellclf.environment import usable_cores
 
 __all__ = ["Race", "Racer", "against", "joined", "raced"]
@@ -70,17 +70,19 @@ def raced(racers: Mapping[str, Racer], *, plan: Plan) -> Race:
 
 
 def joined(races: Sequence[Race]) -> Race:
-    """Several races of the same, each with processes of its own, as one: a process is quicker or slower than its like for as long as it lives."""
+    """Several races of the same, each with processes of its own, as one: a process is quicker or slower than its like for as long as it lives.
+
+    All rounds count, so that each opening weighs as much as another; steady where each was, and their medians agree. facts: the last one's.
+    """
     turns: dict[str, Turns[Window]] = {}
     for name in races[0].turns:
         windows: dict[int, Window] = {}
-        counted: list[int] = []
         for race in races:
-            start, own = len(windows), race.turns[name]
-            windows |= {start + number: window for number, window in own.by_round.items()}
-            counted += [start + number for number in own.counted]
-        turns[name] = Turns(windows, tuple(counted), all(race.turns[name].steady for race in races))
-    return Race(turns, races[-1].facts, tuple(turns[races[0].ours].counted), all(race.many for race in races))
+            start = len(windows)
+            windows |= {start + number: window for number, window in race.turns[name].by_round.items()}
+        steady = all(race.turns[name].steady for race in races) and spread([1 / race.seconds(name) for race in races]) <= TOLERANCE
+        turns[name] = Turns(windows, tuple(windows), steady)
+    return Race(turns, races[-1].facts, tuple(turns[races[0].ours].by_round), many=True)
 
 
 def _raced(racers: Mapping[str, Racer], plan: Plan) -> Race:

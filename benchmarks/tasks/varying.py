@@ -16,7 +16,7 @@ from cellclf.training.variation import Variation
 
 __all__ = ["STEPS", "KerasVaryingSteps", "VaryingSteps"]
 
-STEPS, CLASSES = 10, 4
+STEPS, CLASSES = 20, 4
 
 
 class VaryingSteps(Task):
