@@ -16,8 +16,10 @@ CLOCK, BATCH = ReplayClock(), 32
 pytestmark = [pytest.mark.benchmark(timer=CLOCK), pytest.mark.full, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize(("backbone", "image_size_px"), [("mobilenet025", 128), ("mobilenet", 224)])
-@pytest.mark.parametrize("augmentation", ["cells", "cells-stain", "xray"])
+@pytest.mark.parametrize(
+    ("backbone", "image_size_px", "augmentation"),
+    [("mobilenet025", 128, "cells"), ("mobilenet025", 128, "cells-stain"), ("mobilenet025", 128, "xray"), ("mobilenet", 224, "cells-stain")],
+)
 def test_training_steps_on_images_that_vary(benchmark: Any, backbone: str, image_size_px: int, augmentation: str, plan: Plan) -> None:
     """Twenty steps of batch 32, float32, as `cellclf train` compiles them; share_of_step: of ours, what steps without augmentation do not take."""
     choices = {"backbone": backbone, "image_size_px": image_size_px, "batch": BATCH}
