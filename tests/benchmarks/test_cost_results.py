@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.best_results import RESULTS
+from benchmarks.cost_results import int8_of_the_five
+from benchmarks.subjects import STUDY_BACKBONES
 from cellclf.report.cost_page import write_cost_page
 from cellclf.report.costing import Costs
 
@@ -49,3 +51,20 @@ def test_the_committed_page_is_what_the_stored_costs_give(costs: Costs, tmp_path
     shown = committed.partition("## What each model costs")[2].partition("## How this was made")[0]
     write_cost_page(costs, tmp_path / "cost.md", title="x", command="x")
     assert (tmp_path / "cost.md").read_text(encoding="utf-8").partition("## What each model costs")[2].partition("## How this was made")[0] == shown
+
+
+def test_what_int8_changes_is_told_of_all_five_on_each_provider_with_their_own_answers(costs: Costs) -> None:
+    lines = int8_of_the_five(costs)
+    assert [line.partition(",")[0].removeprefix("int8 against fp32 of the five on ") for line in lines] == [
+        "CPUExecutionProvider",
+        "OpenVINO:CPU f32",
+    ]
+    for line in lines:
+        assert all(f"{name} " in line for name in STUDY_BACKBONES)
+        assert "on 624 official test images" in line
+
+
+def test_a_page_without_the_five_says_nothing_of_them(costs: Costs) -> None:
+    others = [model for model in costs.models if not model.title.startswith("five-")]
+    assert others
+    assert int8_of_the_five(costs.model_copy(update={"models": tuple(others)})) == []
