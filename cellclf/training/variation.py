@@ -1,7 +1,7 @@
 """What varies in a training image, drawn anew each time, as one Keras layer: one warp for all of its geometry, one pass for its colours.
 
-Keras' own layers, one for each thing that varies, resample an image once each and turn its colours to HSV and back once each: at 128 px they took
-as long as training the smallest backbone (benchmarks/test_varying.py). They draw from the same ranges.
+Keras' own layers, one for each thing that varies, resample an image once each and turn its colours to HSV and back once each: of a training step
+of the smallest backbone they took twice as much (benchmarks/test_varying.py). They draw from the same ranges.
 """
 
 from dataclasses import dataclass
