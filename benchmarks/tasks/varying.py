@@ -1,5 +1,6 @@
 """Training steps on images that vary: by our one layer, or by Keras' own, one for each thing that varies. Needs Keras."""
 
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -66,7 +67,7 @@ def keras_layers(keras: Any, varies: Variation) -> list[Any]:
     layers, fill = keras.layers, {"fill_mode": varies.fill}
     sides = {(True, True): "horizontal_and_vertical", (True, False): "horizontal", (False, True): "vertical"}
     span = {"value_range": (0, 255)}
-    made = [
+    made: list[tuple[Any, Callable[[], Any]]] = [
         (varies.mirrored or varies.flipped, lambda: layers.RandomFlip(sides[varies.mirrored, varies.flipped])),
         (varies.turn, lambda: layers.RandomRotation(varies.turn, **fill)),
         (varies.shift, lambda: layers.RandomTranslation(varies.shift, varies.shift, **fill)),

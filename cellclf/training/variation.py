@@ -38,7 +38,7 @@ def variation_layer(keras: Any, variation: Variation) -> Any:
     """The layer: images float32 0–255, RGB, [batch, H, W, 3] → the same, varied while training, as they are else."""
     ops = keras.ops
 
-    class Varied(keras.layers.Layer):  # type: ignore[misc, name-defined]  # Keras has no types
+    class Varied(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         def __init__(self) -> None:
             super().__init__(dtype="float32", name="variation")  # in bfloat16 a pixel would lose its last bit
             self.generator = keras.random.SeedGenerator()
