@@ -57,7 +57,7 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> 
     Raises DataError, WeightsError, RunError before the folder is made; a killed run leaves a folder that `resume` continues.
     """
     watcher = progress or Progress()
-    _check_place(folder)
+    _check_writable(folder)
     with _alone_in(folder):
         weights = check(recipe, folder)
         require_keras()
@@ -71,17 +71,17 @@ def check(recipe: Recipe, folder: Path) -> Path | None:
 
     Returns where the weights are, None for a random start.
     """
-    _check_place(folder)
+    if os.path.lexists(folder):
+        raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
+    _check_writable(folder)
     AUGMENTATIONS.find(recipe.augmentation)
     check_named(recipe.data.data)
     require_installed()
     return resolve_weights(BACKBONES.find(recipe.backbone), recipe.weights)
 
 
-def _check_place(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     """Raise RunError where no run folder can be made."""
-    if os.path.lexists(folder):
-        raise RunError(f"{folder} exists already; give another --name, or continue it with --resume {folder.name}")
     above = next(parent for parent in folder.absolute().parents if os.path.exists(parent))  # noqa: PTH110  # Path.exists raises where it may not look
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise RunError(f"{folder} cannot be made: {above} is {'not writable' if above.is_dir() else 'no folder'}")

@@ -227,7 +227,6 @@ def test_data_fetch_without_a_network_tells_the_three_ways_to_provide_the_set(cl
         (["--backbone", "resnet5"], "did you mean resnet50"),
         (["--protocol", "groupd"], "grouped"),
         (["--augment", "cels"], "did you mean cells"),
-        (["--precision", "Auto"], "none of float32, mixed_bfloat16, mixed_float16, auto"),
         (["--hidden", "many"], "--hidden 'many'"),
         (["--name", "../elsewhere"], "must be the name of a folder in runs/"),
         (["--learning-rate", "inf", "--weights", "none"], "--learning-rate inf"),

@@ -190,6 +190,9 @@ def test_what_cannot_be_measured_is_said_at_once(cli: Any, tmp_path: Path) -> No
     found: Completed = cli("train", "--data", "sample", "--batch-size", "many")
     assert found.code == 2
     assert "'many' is neither a number of images nor auto" in found.err
+    found = cli("train", "--data", "sample", "--precision", "Auto")
+    assert found.code == 2
+    assert "'Auto' is none of float32, mixed_bfloat16, mixed_float16, auto" in found.err
     (tmp_path / "runs" / "there").mkdir(parents=True)
     found = cli("train", "--data", "sample", "--batch-size", "auto", "--name", "there", "--runs", str(tmp_path / "runs"), "--weights", "none")
     assert found.code == 1 and "there exists already" in found.err, "said before minutes are spent on measuring"
