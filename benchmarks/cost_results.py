@@ -2,9 +2,9 @@
 
     CELLCLF_DATA=… CELLCLF_WEIGHTS=… python -m benchmarks.cost_results [--benchmarks MORE.json]… [--page]
 
-Runs that lie in runs/, as `make results-spine` and `make results-best` leave them, are used again; others are trained. --benchmarks: what was
-measured of these files elsewhere, as on a GPU; --page: only write the page anew from cost.json and cost-made.json, which keeps the commands of
-that time and the environment.
+Runs that lie in runs/, as `make results-spine` leaves them, are used again; others are trained. --benchmarks: what was measured of these files
+elsewhere, as on a GPU; --page: only write the page anew from cost.json and cost-made.json, which keeps the commands of that time and the
+environment.
 """
 
 import argparse

@@ -33,9 +33,10 @@ def test_ten_epochs_on_a_frozen_backbone_against_keras_fit(
     """Target: ≥ 8 times, on the whole data set and on 250 images a label at 128 px, and on 500 a label at MobileNet's own size.
 
     The images are real where they are here, else drawn. Both list the data, read the same cached pixels, build the network, validate after each
-    epoch and test once; their test accuracies stand in the record. Random weights are as quick, but learn next to nothing: that both learn the same
-    is told by the row with ImageNet weights, where these are here. limit: how many times more images the peer sends through the backbone; what is
-    above it comes from a quicker forward pass. A window is one training, minutes of the peer, so that each gets the three that must agree.
+    epoch and test once; their test accuracies stand in the record. Random weights are as quick, but learn next to nothing; the row with ImageNet
+    weights, where these are here, tells what both learn, by one training each in other orders of the images. limit: how many times more images the
+    peer sends through the backbone; what is above it comes from a quicker forward pass. A window is one training, minutes of the peer, so that each
+    gets the three that must agree.
     """
     if weights != "none":
         file = Path(os.environ.get("CELLCLF_WEIGHTS", ".")).resolve() / weights

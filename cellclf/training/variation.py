@@ -4,6 +4,7 @@ Keras' own layers, one for each thing that varies, resample an image once each a
 of the smallest backbone they took twice as much (benchmarks/test_varying.py). They draw from the same ranges.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,7 +72,7 @@ def _moved(keras: Any, images: Any, variation: Variation, drawn: Any) -> Any:
     """Turned over, turned, zoomed and shifted by one warp around the middle."""
     ops = keras.ops
     height, width = images.shape[1], images.shape[2]
-    angle = drawn(images, -variation.turn, variation.turn) * (2 * 3.141592653589793)
+    angle = drawn(images, -variation.turn, variation.turn) * (2 * math.pi)
     scale = drawn(images, 1 + variation.zoom[0], 1 + variation.zoom[1])
     across, down = _signs(keras, images, variation.mirrored, drawn), _signs(keras, images, variation.flipped, drawn)
     cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
