@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cellclf.artifact.convert import ORT_QUIET
 from cellclf.artifact.rounding import Floats
 from cellclf.data.decoding import Pixels
 
-__all__ = ["Convolution", "Moments", "batches", "convolutions_of", "moments_of"]
+__all__ = ["Convolution", "Moments", "batches", "convolutions_of", "moments_of", "multiply_adds_of", "probabilities_of"]
 
 _BATCH = 8
 _PLACES = 16_384
@@ -37,13 +38,23 @@ class Convolution:
         """What `places` output positions see of images [n, C, H, W]: [groups, n · places, K], K as in weights.reshape(channels, K)."""
         height, width = self.weights.shape[2:]
         padded = np.pad(images, ((0, 0), (0, 0), *self._padding(images.shape[2], images.shape[3])))
-        rows = np.arange(0, padded.shape[2] - (height - 1) * self.dilations[0], self.strides[0])
-        columns = np.arange(0, padded.shape[3] - (width - 1) * self.dilations[1], self.strides[1])
+        rows, columns = self._positions(padded.shape[2], padded.shape[3])
         chosen = generator.choice(len(rows) * len(columns), min(places, len(rows) * len(columns)), replace=False)
         down = rows[chosen // len(columns)][:, None, None] + np.arange(height)[:, None] * self.dilations[0]
         across = columns[chosen % len(columns)][:, None, None] + np.arange(width) * self.dilations[1]
         seen = padded[:, :, down, across].reshape(len(images), self.groups, -1, len(chosen), height * width)
         return np.ascontiguousarray(seen.transpose(1, 0, 3, 2, 4)).reshape(self.groups, len(images) * len(chosen), -1)
+
+    def multiply_adds(self, height: int, width: int) -> int:
+        """For one image [C, height, width]."""
+        (above, below), (left, right) = self._padding(height, width)
+        rows, columns = self._positions(height + above + below, width + left + right)
+        return len(rows) * len(columns) * self.weights.size
+
+    def _positions(self, height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Where its window starts, down and across an image that is padded already."""
+        reach = [(size - 1) * dilation for size, dilation in zip(self.weights.shape[2:], self.dilations, strict=True)]
+        return np.arange(0, height - reach[0], self.strides[0]), np.arange(0, width - reach[1], self.strides[1])
 
     def _padding(self, *sizes: int) -> Iterator[tuple[int, int]]:
         """Zeros before and after each axis; of an odd number SAME_UPPER has one more after, SAME_LOWER one more before."""
@@ -136,20 +147,37 @@ class _Sums:
         return Moments(means, (self.second / self.count - shift[:, :, None] * shift[:, None, :]).astype(np.float32))
 
 
+def multiply_adds_of(model: Any, convolutions: list[Convolution], images: Pixels) -> list[int]:
+    """Of each convolution for one image, seen on the first of the images uint8 [n, H, W, 3]."""
+    (inputs,) = _inputs(model, convolutions, images[:1])
+    return [convolution.multiply_adds(*inputs[convolution.node.input[0]].shape[2:]) for convolution in convolutions]
+
+
+def probabilities_of(model: Any, images: Pixels) -> Floats:
+    """The first output of an onnx.ModelProto, [n, classes], for images uint8 [n, H, W, 3]."""
+    session = _session(model)
+    return np.concatenate([session.run([model.graph.output[0].name], {"image": batch})[0] for batch in batches(images)])
+
+
 def _inputs(model: Any, convolutions: list[Convolution], images: Pixels) -> Iterator[dict[str, Floats]]:
     """The convolutions' inputs by name, batch by batch."""
     import onnx
-    import onnxruntime
 
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     names = sorted({convolution.node.input[0] for convolution in convolutions})
     probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ORT_QUIET
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = _session(probe)
     for batch in batches(images):
         yield dict(zip(names, session.run(names, {"image": batch}), strict=True))
+
+
+def _session(model: Any) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ORT_QUIET
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def batches(images: Pixels) -> list[Pixels]:
