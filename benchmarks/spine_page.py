@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.spine_runs import CHOSEN, FINALISTS, RUNS, SEEDED, SEEDED_PART, SLICE_SIZE_PX, TARGETS
+from cellclf.report.deployments import LEAST_SAME_LABELS, MOST_POINTS_LOST
 
 __all__ = ["page"]
-
-WITHIN_POINTS, SAME_LABELS = 0.3, 0.995
-"""How far int8's test accuracy may be from fp32's, and the least share of images that it calls the same."""
 
 
 def page(results: dict[str, Any]) -> str:
@@ -81,8 +79,8 @@ def run_section(part: str, found: dict[str, Any]) -> list[str]:
         near = like = ""
         if precision == "int8":
             near, like = (
-                f", target within {WITHIN_POINTS:g}: {_verdict(abs(gap) <= WITHIN_POINTS)}",
-                f", target {SAME_LABELS:.1%}: {_verdict(same >= SAME_LABELS)}",
+                f", target within {MOST_POINTS_LOST:g}: {_verdict(abs(gap) <= MOST_POINTS_LOST)}",
+                f", target {LEAST_SAME_LABELS:.1%}: {_verdict(same >= LEAST_SAME_LABELS)}",
             )
         lines.append(
             f"| {precision} | {figures['size_bytes'] / 1e6:.2f} | {parity['max_difference']:.1e} / {parity['mean_difference']:.1e}, "

@@ -86,7 +86,7 @@ def exported_subjects() -> list[Subject]:
 def skeleton(backbone: str) -> Subject:
     """The backbone at its published image size with random weights."""
     row = BACKBONES.find(backbone)
-    says = f"{row.title}, random weights, exported by cellclf; int8 by plain rounding, ranges from drawn images"
+    says = f"{row.title}, random weights, exported by cellclf; int8 by plain rounding, ranges from drawn images, only narrow layers in fp32"
     return Subject(f"{backbone}-{row.image_size_px}", backbone, row.image_size_px, "skeleton", says)
 
 

@@ -135,7 +135,8 @@ class Benefit(Document):
 class Card(Document):
     """Everything an exported file knows about itself.
 
-    heatmap: rows and columns of the maps that the output `heatmaps` gives, None where the file has no such output.
+    heatmap: rows and columns of the maps that the output `heatmaps` gives, None where the file has no such output. convolutions_in_fp32: of an int8
+    file, how many of its convolutions are not in int8, and how many it has.
     """
 
     format: Literal[1] = 1
@@ -166,6 +167,7 @@ class Card(Document):
     golden: tuple[GoldenCase, ...]
     golden_tolerance: float
     calibration_images: int | None = None
+    convolutions_in_fp32: tuple[int, int] | None = None
     benefit: Benefit | None = None
     heatmap: tuple[int, int] | None = None
     versions: dict[str, str]

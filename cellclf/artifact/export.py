@@ -16,6 +16,7 @@ from cellclf.artifact.decisions import Decisions, Wishes, check, choose, figures
 from cellclf.artifact.golden import GOLDEN_SEEDS, golden_image
 from cellclf.artifact.heatmaps import dense_weights, feature_map_size, with_heatmaps
 from cellclf.artifact.precisions import PRECISIONS, PrecisionRow
+from cellclf.artifact.quantize import convolutions_in_fp32
 from cellclf.artifact.verify import verify
 from cellclf.artifact.views import with_views
 from cellclf.backbones import BACKBONES
@@ -118,6 +119,7 @@ def export(
     model = to_onnx(source.network.whole)
     plain = model.SerializeToString()
     model = row.convert(model, calibration)
+    in_fp32 = convolutions_in_fp32(model) if row.name == "int8" else None
     size = feature_map_size(source.network.whole) if heatmaps else None
     if size is not None:
         model = with_heatmaps(model, dense_weights(source.network.whole), size)
@@ -129,7 +131,7 @@ def export(
     decided = _decided(source, session, row, wishes, temperature)
     card = _card(source, session, row, parity, decided, digest=graph_digest(content), calibration=len(calibration) or None)
     benefit = _benefit(source, session, _with_views(plain, tta), compared.images) if row.name != "fp32" else None
-    card = card.model_copy(update={"benefit": benefit, "heatmap": size})
+    card = card.model_copy(update={"benefit": benefit, "heatmap": size, "convolutions_in_fp32": in_fp32})
     with new_file(target) as temporary:
         temporary.write_bytes(_with_card(model, card))
         verify(temporary, device="cpu")

@@ -1,4 +1,4 @@
-"""What convolutions see: mean and covariance of the values that their weights are multiplied with, measured on images in ONNX Runtime."""
+"""What convolutions see, measured on images in ONNX Runtime: mean and covariance of what their weights are multiplied with; their work; answers."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from cellclf.data.decoding import Pixels
 
 __all__ = ["Convolution", "Moments", "batches", "convolutions_of", "moments_of", "multiply_adds_of", "probabilities_of"]
 
-_BATCH = 8
+_BATCH, _PARTS = 8, 4
 _PLACES = 16_384
 """Places a convolution is looked at, over all images: 3.6 for each of the 4,608 weights a channel of the widest backbones."""
 _LARGEST = 4_608
@@ -149,8 +149,8 @@ class _Sums:
 
 def multiply_adds_of(model: Any, convolutions: list[Convolution], images: Pixels) -> list[int]:
     """Of each convolution for one image, seen on the first of the images uint8 [n, H, W, 3]."""
-    (inputs,) = _inputs(model, convolutions, images[:1])
-    return [convolution.multiply_adds(*inputs[convolution.node.input[0]].shape[2:]) for convolution in convolutions]
+    seen = next(_inputs(model, convolutions, images[:1]), {})
+    return [convolution.multiply_adds(*seen[convolution.node.input[0]].shape[2:]) for convolution in convolutions]
 
 
 def probabilities_of(model: Any, images: Pixels) -> Floats:
@@ -160,8 +160,11 @@ def probabilities_of(model: Any, images: Pixels) -> Floats:
 
 
 def _inputs(model: Any, convolutions: list[Convolution], images: Pixels) -> Iterator[dict[str, Floats]]:
-    """The convolutions' inputs by name, batch by batch."""
+    """The convolutions' inputs by name, batch by batch; nothing where there are no convolutions."""
     import onnx
+
+    if not convolutions:
+        return
 
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -181,5 +184,8 @@ def _session(model: Any) -> Any:
 
 
 def batches(images: Pixels) -> list[Pixels]:
-    """The images in parts of about eight: what a convolution network keeps of one is tens of megabytes."""
-    return np.array_split(images, max(1, len(images) // _BATCH))
+    """The images in parts of about eight: what a convolution network keeps of one is tens of megabytes. Of few images at least four parts.
+
+    Int8 ranges are averaged over these parts (`quantize`): another size makes other files.
+    """
+    return np.array_split(images, min(len(images), max(_PARTS, len(images) // _BATCH)))

@@ -10,10 +10,10 @@ import numpy as np
 
 from cellclf.artifact.moments import batches, convolutions_of, moments_of, probabilities_of
 from cellclf.artifact.rounding import Floats, rounded_to_half, rounded_to_int8
-from cellclf.artifact.sparing import STEADY, log_odds_noise, nodes_before, spared
+from cellclf.artifact.sparing import LARGEST_NOISE, log_odds_noise, nodes_in_fp32, start_in_fp32
 from cellclf.data.decoding import Pixels
 
-__all__ = ["halved", "round_convolutions", "rounded_for_int8", "to_fp16", "to_int8"]
+__all__ = ["convolutions_in_fp32", "halved", "round_convolutions", "to_fp16", "to_int8"]
 
 _Round = Callable[[Floats, Floats | None], Floats]
 """Weights and covariances → weights; see `rounding`."""
@@ -46,26 +46,29 @@ def halved(model: Any) -> Any:
 def to_int8(model: Any, calibration: Pixels) -> Any:
     """Quantize an onnx.ModelProto statically; calibration: training images uint8 [n, H, W, 3].
 
-    The first convolutions stay in fp32, more of them where the answers to these images would move too far otherwise; see `sparing`.
+    The first convolutions stay in fp32, more of them where the answers to these very images would move too far otherwise; see `sparing`.
     """
-    named = _named(model)
-    numbers = spared(named, calibration)
-    roundings = _roundings(named, calibration, rounded_to_int8, kept=nodes_before(named, numbers[0]))
-    exact = probabilities_of(named, calibration)
-    for number in numbers:
-        spare = set(nodes_before(named, number))
-        rounded = _replaced(named, {name: rounding for name, rounding in roundings.items() if name not in spare})
-        quantized = _quantized(rounded, calibration, number)
-        if number == numbers[-1] or log_odds_noise(exact, probabilities_of(quantized, calibration)) <= STEADY:
+    starts = start_in_fp32(model, calibration)
+    roundings = _roundings(model, calibration, rounded_to_int8, kept=starts[0])
+    exact = probabilities_of(model, calibration)
+    for kept in starts:
+        rounded = _replaced(model, {output: rounding for output, rounding in roundings.items() if output not in kept})
+        quantized = _quantized(rounded, calibration, kept)
+        if kept == starts[-1] or log_odds_noise(exact, probabilities_of(quantized, calibration)) <= LARGEST_NOISE:
             break
     return quantized
 
 
-def _quantized(rounded: Any, calibration: Pixels, number: int) -> Any:
-    """Q/DQ pairs from convolution `number` on.
+def convolutions_in_fp32(model: Any) -> tuple[int, int]:
+    """How many of an onnx.ModelProto's convolutions have floats for weights, and how many there are."""
+    return len(convolutions_of(model)), sum(node.op_type == "Conv" for node in model.graph.node)
+
+
+def _quantized(rounded: Any, calibration: Pixels, kept: list[str]) -> Any:
+    """Q/DQ pairs, but for the convolutions with the outputs `kept` and what comes before the first other one.
 
     A tensor's range is that of a batch of calibration images, averaged over the batches, not the widest: what a few images go beyond it is cut, and
-    the steps of all others are finer. Those few are mostly such as the network is sure of.
+    the steps of all others are finer.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -85,7 +88,8 @@ def _quantized(rounded: Any, calibration: Pixels, number: int) -> Any:
         onnx.save(rounded, source)
         quant_pre_process(source, ready, skip_symbolic_shape=True)
         prepared = onnx.load(ready)
-        kept = nodes_before(prepared, number)
+        for number, node in enumerate(prepared.graph.node):
+            node.name = f"node_{number}"  # nodes are excluded by name, which need not be there, nor be one node's only
         quantize_static(
             prepared,
             target,
@@ -96,7 +100,7 @@ def _quantized(rounded: Any, calibration: Pixels, number: int) -> Any:
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=_QUANTIZED_OPERATORS,
-            nodes_to_exclude=kept,
+            nodes_to_exclude=nodes_in_fp32(prepared, kept),
             extra_options={"CalibMovingAverage": True},
         )
         quantized = onnx.load(target)
@@ -104,60 +108,42 @@ def _quantized(rounded: Any, calibration: Pixels, number: int) -> Any:
     return quantized
 
 
-def rounded_for_int8(model: Any, images: Pixels) -> Any:
-    """A copy of the model whose convolutions, but for the narrow start, have weights on int8 steps; see round_convolutions."""
-    named = _named(model)
-    return round_convolutions(named, images, rounded_to_int8, kept=nodes_before(named, spared(named, images)[0]))
-
-
 def round_convolutions(model: Any, images: Pixels, rounding: _Round, *, kept: Collection[str] = ()) -> Any:
-    """A copy of the model whose convolutions, but for the nodes `kept`, have weights that `rounding` allows, and biases that make up for it.
+    """A copy of the model whose convolutions have weights that `rounding` allows, and biases that make up for it; but for the outputs `kept`.
 
     Both are chosen for what the convolutions see on these images. Rounding a channel's weights shifts its output by
     E[(Wq − W) x]; subtracting that from the bias keeps the mean (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
     Bias Correction", section 4.2, with measured instead of assumed inputs).
     """
-    named = _named(model)
-    return _replaced(named, _roundings(named, images, rounding, kept=kept))
+    return _replaced(model, _roundings(model, images, rounding, kept=kept))
 
 
 def _roundings(model: Any, images: Pixels, rounding: _Round, *, kept: Collection[str]) -> dict[str, tuple[Floats, Floats]]:
-    """New weights and bias of each convolution but the nodes `kept`, by node name; each is what it is whatever becomes of the others."""
-    convolutions = [convolution for convolution in convolutions_of(model) if convolution.node.name not in kept]
+    """New weights and bias by the convolution's output, but for the outputs `kept`; each is what it is whatever becomes of the others."""
+    convolutions = [convolution for convolution in convolutions_of(model) if convolution.node.output[0] not in kept]
     found = {}
     for convolution, moments in zip(convolutions, moments_of(model, convolutions, images), strict=True):
         weights = rounding(convolution.weights, moments.covariances)
         errors = (weights - convolution.weights).reshape(convolution.groups, -1, moments.means.shape[1])
-        found[convolution.node.name] = weights, convolution.bias - np.einsum("gck,gk->gc", errors, moments.means).ravel()
+        found[convolution.node.output[0]] = weights, convolution.bias - np.einsum("gck,gk->gc", errors, moments.means).ravel()
     return found
 
 
 def _replaced(model: Any, roundings: dict[str, tuple[Floats, Floats]]) -> Any:
-    """A copy of the model with these weights and biases, by node name."""
+    """A copy of the model with these weights and biases, by the convolution's output."""
     import onnx
     from onnx import numpy_helper
 
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
-    nodes = {node.name: node for node in rounded.graph.node}
-    for number, (name, (weights, bias)) in enumerate(roundings.items()):
+    nodes = {node.output[0]: node for node in rounded.graph.node}
+    for number, (output, (weights, bias)) in enumerate(roundings.items()):
         values = {f"rounded_weights_{number}": weights, f"corrected_bias_{number}": bias}
-        del nodes[name].input[1:]
-        nodes[name].input.extend(values)
-        rounded.graph.initializer.extend(numpy_helper.from_array(value, label) for label, value in values.items())
+        del nodes[output].input[1:]
+        nodes[output].input.extend(values)
+        rounded.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     used = {name for node in rounded.graph.node for name in node.input}
     held = [tensor for tensor in rounded.graph.initializer if tensor.name in used]
     del rounded.graph.initializer[:]
     rounded.graph.initializer.extend(held)
     return rounded
-
-
-def _named(model: Any) -> Any:
-    """A copy of the model, all of whose nodes have names of their own."""
-    import onnx
-
-    named = onnx.ModelProto()
-    named.CopyFrom(model)
-    for number, node in enumerate(named.graph.node):
-        node.name = node.name or f"node_{number}"
-    return named

@@ -190,6 +190,15 @@ def test_what_is_calibrated_says_with_how_many_images(files: dict[str, Path], fi
     assert calibrated == {"fp32": None, **dict.fromkeys(("fp16", "int8"), len(finished_run.manifest().split("train")))}
 
 
+def test_an_int8_file_tells_how_many_of_its_convolutions_are_not_in_int8(files: dict[str, Path]) -> None:
+    told = {name: read_model_file(path).card.convolutions_in_fp32 for name, path in files.items()}
+    graph = onnx.load(files["int8"]).graph
+    floats = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    weights = [node.input[1] for node in graph.node if node.op_type == "Conv"]
+    assert told == {"fp32": None, "fp16": None, "int8": (sum(name in floats for name in weights), len(weights))}
+    assert told["int8"] is not None and 0 < told["int8"][0] < told["int8"][1]
+
+
 def test_int8_is_calibrated_on_training_images_and_never_on_validation_or_test_images(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,13 +7,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cellclf.artifact.quantize import round_convolutions, rounded_for_int8, to_fp16, to_int8
+from cellclf.artifact.quantize import convolutions_in_fp32, round_convolutions, to_fp16, to_int8
 from cellclf.artifact.rounding import Floats, rounded_to_half, rounded_to_int8
 from cellclf.data.decoding import Pixels
 
 SIZE_PX = 12
 CONVOLUTIONS = {"narrow": (8, 3, 3, 3), "widening": (40, 8, 1, 1), "depthwise": (40, 1, 3, 3), "wide": (36, 40, 1, 1)}
 """Shapes of their weights; the first two see few channels."""
+NARROW = ["narrow", "widening"]
 ROUNDED = ["depthwise", "wide"]
 
 
@@ -82,6 +83,11 @@ def weights_and_bias(model: Any) -> dict[str, list[Floats]]:
     """Of each convolution, by the name of its output."""
     values = initializers(model)
     return {node.output[0]: [values[name] for name in node.input[1:]] for node in model.graph.node if node.op_type == "Conv"}
+
+
+def rounded_for_int8(model: Any, images: Pixels) -> Any:
+    """With the weights that int8 files hold."""
+    return round_convolutions(model, images, rounded_to_int8, kept=NARROW)
 
 
 def to_nearest_steps(model: Any) -> Any:
@@ -159,6 +165,7 @@ def test_int8_files_hold_the_rounded_weights_step_by_step_and_narrow_convolution
     dequantized = {node.output[0]: node.input for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
     expected = weights_and_bias(rounded_for_int8(network, images))
     convolutions = [node for node in quantized.graph.node if node.op_type == "Conv"]
+    assert convolutions_in_fp32(quantized) == (len(NARROW), len(CONVOLUTIONS))
     for node, name in zip(convolutions, CONVOLUTIONS, strict=True):
         weights = expected[name][0]
         if name not in ROUNDED:

@@ -95,6 +95,12 @@ def test_show_tells_the_speed_beside_fp32(cli: Cli, model_file: Path, tmp_path: 
     assert "2.50 × fp32: 100 images/s in batches of 4 on 1 threads of some CPU, CPU" in cli("show", file).out
 
 
+def test_show_tells_how_much_of_an_int8_file_is_not_in_int8(cli: Cli, model_file: Path, tmp_path: Path) -> None:
+    assert "convolutions in fp32" not in cli("show", model_file).out
+    file = resigned(model_file, tmp_path / "m.onnx", card={"precision": "int8", "convolutions_in_fp32": [8, 27]})
+    assert "int8; 8 of 27 convolutions in fp32" in " ".join(cli("show", file).out.split())
+
+
 def test_show_says_that_a_split_leaks(cli: Cli, model_file: Path, tmp_path: Path) -> None:
     leaky = resigned(model_file, tmp_path / "m.onnx", card={"leaks": ["test LEAKS: patients on both sides"]})
     assert "test LEAKS: patients on both sides" in cli("show", leaky).out
