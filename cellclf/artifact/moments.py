@@ -14,7 +14,7 @@ from cellclf.data.decoding import Pixels
 
 __all__ = ["Convolution", "Moments", "batches", "convolutions_of", "moments_of", "multiply_adds_of", "probabilities_of"]
 
-_BATCH, _PARTS = 8, 4
+_BATCH = 8
 _PLACES = 16_384
 """Places a convolution is looked at, over all images: 3.6 for each of the 4,608 weights a channel of the widest backbones."""
 _LARGEST = 4_608
@@ -184,8 +184,9 @@ def _session(model: Any) -> Any:
 
 
 def batches(images: Pixels) -> list[Pixels]:
-    """The images in parts of about eight: what a convolution network keeps of one is tens of megabytes. Of few images at least four parts.
+    """The images in parts of eight to fifteen: what a convolution network keeps of one is tens of megabytes.
 
-    Int8 ranges are averaged over these parts (`quantize`): another size makes other files.
+    Int8 ranges are averaged over these parts (`quantize`): another size makes other files. Fewer than sixteen images are one part, and its range
+    the widest: averaged over single images it would cut most of them.
     """
-    return np.array_split(images, min(len(images), max(_PARTS, len(images) // _BATCH)))
+    return np.array_split(images, max(1, len(images) // _BATCH))

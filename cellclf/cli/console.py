@@ -11,7 +11,20 @@ if TYPE_CHECKING:
     from cellclf.card import Card, Estimate
     from cellclf.evaluation.metrics import SplitMetrics
 
-__all__ = ["clock", "decision_lines", "err", "has_not_learned", "interval", "metrics_lines", "note", "out", "plain_table", "print_json", "relative"]
+__all__ = [
+    "clock",
+    "decision_lines",
+    "err",
+    "has_not_learned",
+    "in_fp32",
+    "interval",
+    "metrics_lines",
+    "note",
+    "out",
+    "plain_table",
+    "print_json",
+    "relative",
+]
 
 _FILE_WIDTH = 1_000_000
 """Columns of what is not a terminal: nothing is cut or wrapped there."""
@@ -67,6 +80,11 @@ def has_not_learned(metrics: "SplitMetrics", images: str) -> list[str]:
 
     label, auc = metrics.only_answer, metrics.auc
     return [one_answer("the network", f"all {metrics.images} {images}", label, auc=None if auc is None else auc.value)] if label else []
+
+
+def in_fp32(card: "Card") -> str:
+    """How much of an int8 file is not in int8, where it knows."""
+    return "" if card.convolutions_in_fp32 is None else "; {} of {} convolutions in fp32".format(*card.convolutions_in_fp32)
 
 
 def decision_lines(card: "Card") -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from cellclf.artifact.formats import FORMATS, FormatRow
 from cellclf.artifact.triton import INSTANCE_KINDS, Deployment, Written, check_name
 from cellclf.card import Card, ModelFile, Precision, read_model_file
 from cellclf.cli import options
-from cellclf.cli.console import decision_lines, err, has_not_learned, interval, note, out, print_json, relative
+from cellclf.cli.console import decision_lines, err, has_not_learned, in_fp32, interval, note, out, print_json, relative
 from cellclf.cli.display import TrainingDisplay
 from cellclf.errors import CellclfError, ParityError
 from cellclf.runtime.classifier import EXPORTED
@@ -189,7 +189,7 @@ def _rows(precision: str) -> "list[PrecisionRow]":
     """The rows that --precision names. Of all, fp32 comes last: predict takes the newest file, and should not silently take the coarsest."""
     from cellclf.artifact.precisions import PRECISIONS
 
-    chosen = list(PRECISIONS)[::-1] if precision == "all" else [name.strip() for name in precision.split(",")]
+    chosen = list(PRECISIONS)[::-1] if precision == "all" else dict.fromkeys(name.strip() for name in precision.split(","))
     return [PRECISIONS.find(name) for name in chosen]
 
 
@@ -216,7 +216,8 @@ def _export_run(source: Run, target: Path, row: "PrecisionRow", *, wishes: "Wish
 def _print(exported: "Exported") -> None:
     card, parity = exported.card, exported.card.parity
     out.print(
-        f"{relative(exported.path)}  {card.precision}  {exported.size_bytes / 1e6:.2f} MB  test accuracy {interval(card.metrics['test']['accuracy'])}"
+        f"{relative(exported.path)}  {card.precision}{in_fp32(card)}  {exported.size_bytes / 1e6:.2f} MB  "
+        f"test accuracy {interval(card.metrics['test']['accuracy'])}"
     )
     out.print(
         f"  same as the trained network on {parity.images} validation images: probabilities differ by at most {parity.max_difference:.1e} "

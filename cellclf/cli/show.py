@@ -8,7 +8,7 @@ from rich.table import Table
 
 from cellclf.card import Card, read_model_file
 from cellclf.cli import options
-from cellclf.cli.console import decision_lines, interval, out, print_json
+from cellclf.cli.console import decision_lines, in_fp32, interval, out, print_json
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -32,7 +32,7 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
         "labels": ", ".join(card.labels),
         "input": f"image: uint8 [batch, {card.height_px}, {card.width_px}, 3], RGB; resize {card.resize}; scaling {card.scaling}",
         "output": f"probabilities: float32 [batch, {len(card.labels)}]{_heatmaps(card)}",
-        "network": f"{card.backbone}, {card.parameters:,} parameters, {card.precision}{_in_fp32(card)}",
+        "network": f"{card.backbone}, {card.parameters:,} parameters, {card.precision}{in_fp32(card)}",
         "run": f"{card.name}, exported {card.created}",
         "data": f"{card.data}, protocol {card.protocol}, fingerprint {card.data_fingerprint[:16]}…",
         "recipe": f"fingerprint {card.recipe_fingerprint[:16]}…; " + ", ".join(f"{k} {v}" for k, v in card.recipe.items() if k != "data"),
@@ -53,11 +53,6 @@ def show(model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
     for name, text in rows.items():
         table.add_row(name, text)
     out.print(table)
-
-
-def _in_fp32(card: Card) -> str:
-    """How much of an int8 file is not in int8, where it knows."""
-    return "" if card.convolutions_in_fp32 is None else "; {} of {} convolutions in fp32".format(*card.convolutions_in_fp32)
 
 
 def _heatmaps(card: Card) -> str:
